@@ -1,0 +1,28 @@
+"""The frame: the table of pages, and the bar with the choice that all of them share."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+# `streamlit run app/main.py` puts app/ on the path, not the checkout: without an install, `core` would not be found,
+# and with one, it must be the one beside this file.
+if (root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
+    sys.path.insert(0, root)
+
+import streamlit as st
+
+from app import widgets
+
+st.set_page_config(page_title="Trueline", page_icon=widgets.ICON, layout="wide")
+page = st.navigation([st.Page("views/star.py", title="Star", icon=":material/star:", default=True),
+                      st.Page("views/about.py", title="About", icon=":material/info:")], position="top")
+widgets.compact()
+try:
+    widgets.bar()
+    page.run()
+except Exception:  # a fault of ours: said in a sentence on the page, told in full in the terminal
+    logging.getLogger(__name__).exception("page %r", page.title)
+    st.error("This view failed, which is a fault in Trueline; choose another star or method, and report what the "
+             "terminal of the server says.")

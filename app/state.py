@@ -1,0 +1,151 @@
+"""What the user chose: one choice for all pages, kept in the session and held in the URL."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from app.shown import Star
+
+FIRST_SNR = 9.0  #: of a first visit: where a filter's answer looks believable and is not
+OWN = math.inf  #: the slider's last step: as observed
+LADDER = (5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 25, 30, 35, 40, 50, 60, 70, 80, 100, 125, 150, 200, 250, 300, 400, 500)
+MAX_SEED = 2**31 - 1
+
+_WRITTEN, _SAID = "_written", "_said"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is to be shown.
+
+    Args:
+        star: key in the catalogue, None where there is no star at all.
+        snr: S/N_g wanted, None: as observed.
+        methods: names in core.pipeline.METHODS.
+        seed: of the added noise and of the draws.
+        air: wavelengths in air instead of vacuum.
+    """
+
+    star: str | None
+    snr: float | None
+    methods: tuple[str, ...]
+    seed: int = 0
+    air: bool = False
+
+
+def steps(own: float, wanted: float | None) -> list[float]:
+    """The S/N slider's steps for a star of S/N `own`: about 15 % apart from 5 up, the one wanted, OWN at the end."""
+    below = {float(step) for step in LADDER if step < own}
+    if wanted is not None and wanted < own:
+        below.add(wanted)
+    return [*sorted(below), OWN]
+
+
+def query(choice: Choice) -> dict[str, str]:
+    """The choice as URL parameters."""
+    out = {"star": choice.star or "", "snr": "own" if choice.snr is None else f"{choice.snr:g}",
+           "methods": ",".join(choice.methods) or "none", "seed": str(choice.seed)}
+    return out | ({"wave": "air"} if choice.air else {})
+
+
+def parse(asked: Mapping[str, str], stars: Mapping[str, Star], methods: Sequence[str],
+          first: str | None) -> tuple[Choice, list[str]]:
+    """A choice from URL parameters that a stranger may have written, and sentences about what was not taken from them.
+
+    Args:
+        asked: the URL's parameters.
+        stars: the catalogue.
+        methods: all names there are.
+        first: key of the star to fall back to.
+    """
+    said: list[str] = []
+    star = asked.get("star", first)
+    if star not in stars:
+        if star and star.startswith("upload:"):
+            said.append("The link names an upload, which stays in the tab where it was made; upload it again.")
+        elif star:
+            said.append("The link names a star that is not here; pick one, or start the server with its folder.")
+        star = first
+    own = stars[star].own if star else math.nan
+
+    snr: float | None = FIRST_SNR if "snr" not in asked and own > FIRST_SNR else None
+    if asked.get("snr", "own") != "own":
+        try:
+            snr = round(float(asked["snr"]), 2)
+        except ValueError:
+            snr = math.nan
+        if not (math.isfinite(snr) and snr >= 1):
+            said.append("The link's S/N is not a number of at least 1; choose one by the slider.")
+            snr = None
+        elif not snr < own:
+            said.append(f"The link asks for S/N {snr:g}, and this star has {own:.1f}; it is shown as observed.")
+            snr = None
+
+    names = asked["methods"].split(",") if "methods" in asked else list(methods)
+    names = [] if names == ["none"] else names
+    chosen = tuple(name for name in methods if name in names)
+    if unknown := set(names) - set(chosen):
+        said.append(f"The link names {len(unknown)} method(s) that Trueline does not have; choose in the bar.")
+        chosen = chosen or tuple(methods)
+
+    text = asked.get("seed", "0")
+    seed = int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else -1
+    if not 0 <= seed <= MAX_SEED:
+        said.append(f"The link's seed is not a whole number from 0 to {MAX_SEED}; it is 0.")
+        seed = 0
+    if asked.get("wave", "vacuum") not in ("vacuum", "air"):
+        said.append("The link's wavelengths are neither vacuum nor air; they are shown in vacuum.")
+    return Choice(star, snr, chosen, seed, asked.get("wave") == "air"), said
+
+
+def begin(stars: Mapping[str, Star], methods: Sequence[str], first: str | None) -> None:
+    """Before the widgets: take a new URL into the session, and mend what no longer fits (a star that is gone)."""
+    session = st.session_state
+    asked = st.query_params.to_dict()
+    # going to another page empties the URL: that is no new choice, and `finish` writes it again
+    if _WRITTEN not in session or (asked and asked != session[_WRITTEN]):
+        choice, said = parse(asked, stars, methods, first)
+        session["star"], session["wanted"], session["methods"] = choice.star, choice.snr, list(choice.methods)
+        session["seed"], session["air"] = choice.seed, choice.air
+        session[_SAID] = (choice, said)
+    if session["star"] not in stars:
+        session["star"] = first
+    own = stars[session["star"]].own if session["star"] in stars else math.nan
+    session["snr"] = session["wanted"] if session["wanted"] in steps(own, session["wanted"]) else OWN
+
+
+def remember_snr() -> None:
+    """The slider was moved: this S/N is wanted for every star that can have it."""
+    st.session_state["wanted"] = None if st.session_state["snr"] == OWN else st.session_state["snr"]
+
+
+def finish() -> tuple[Choice, list[str]]:
+    """After the widgets: the choice, also written to the URL; what the link got wrong, until another is made."""
+    session: Any = st.session_state
+    snr = None if session["snr"] == OWN else session["snr"]
+    choice = Choice(session["star"], snr, tuple(session["methods"]), session["seed"], session["air"])
+    written = query(choice)
+    if written != session.get(_WRITTEN) or written != st.query_params.to_dict():
+        st.query_params.from_dict(written)
+        session[_WRITTEN] = written
+    session["choice"] = choice
+    about, said = session[_SAID]
+    return choice, said if about == choice else []
+
+
+def chosen() -> Choice:
+    """The choice of this run, for the pages."""
+    choice: Choice = st.session_state["choice"]
+    return choice
+
+
+def pick(star: str, stars: Mapping[str, Star]) -> None:
+    """Show this star, as observed unless an S/N was chosen that it can have; before the widgets are made."""
+    st.session_state["star"] = star
+    wanted = st.session_state["wanted"]
+    st.session_state["snr"] = wanted if wanted in steps(stars[star].own, wanted) else OWN

@@ -1,0 +1,67 @@
+"""How well an answer fits what was measured, and how near it comes to the truth: residuals, chi-square, rms error."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from core.spectrum import Array, Spectra
+
+
+def error(spectra: Spectra) -> Array:
+    """(B, L) true standard deviation s sigma of each pixel (scale s of `spectra.noise`), infinite where dead."""
+    return np.asarray(spectra.noise.scales(spectra.wave) * spectra.sigma)
+
+
+def residual(model: npt.ArrayLike, spectra: Spectra) -> Array:
+    """(y - model) / (s sigma), NaN where nothing was measured.
+
+    Args:
+        model: (..., B, L) flux in units of the spectra's continuum; leading axes are draws.
+        spectra: B observed spectra.
+
+    Returns:
+        Like model, in standard deviations.
+
+    Raises:
+        ValueError: model does not end in the shape of the spectra's flux.
+    """
+    model = np.asarray(model, dtype=np.float64)
+    if model.shape[-2:] != spectra.flux.shape:
+        raise ValueError(f"model has shape {model.shape}; it must end in {spectra.flux.shape}, that of the spectra.")
+    return np.where(spectra.measured, (spectra.flux - model) / error(spectra), np.nan)
+
+
+def chi_square(model: npt.ArrayLike, spectra: Spectra) -> Array:
+    """Chi-square per live pixel, mean of ((y - model) / (s sigma))^2: 1 for the truth, below 1 where noise was copied.
+
+    Args:
+        model: (..., B, L) flux in units of the spectra's continuum.
+        spectra: B observed spectra.
+
+    Returns:
+        (..., B), NaN for a spectrum without a live pixel.
+
+    Raises:
+        ValueError: model does not end in the shape of the spectra's flux.
+    """
+    squares = np.nan_to_num(residual(model, spectra) ** 2, nan=0.0).sum(-1)
+    live = spectra.measured.sum(-1)
+    return np.where(live > 0, squares / np.maximum(live, 1), np.nan)
+
+
+def rms_error(model: npt.ArrayLike, truth: npt.ArrayLike, measured: npt.ArrayLike) -> Array:
+    """Root mean square of model - truth over live pixels, in units of the continuum.
+
+    Args:
+        model: (..., L).
+        truth: (..., L) clean flux in the same unit.
+        measured: (..., L) True where a pixel counts.
+
+    Returns:
+        (...), NaN where no pixel counts.
+    """
+    live = np.asarray(measured, dtype=bool)
+    squares = np.where(live, (np.asarray(model) - np.asarray(truth)) ** 2, 0.0).sum(-1)
+    count = live.sum(-1)
+    return np.where(count > 0, np.sqrt(squares / np.maximum(count, 1)), np.nan)

@@ -1,0 +1,107 @@
+"""The question every method is asked, and the shape of its answer: Observation and Reconstructor."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.spectrum import WHITE, Kernel, Spectra
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What was measured of B stars: y = x + s sigma (K z) where ivar > 0, nothing elsewhere.
+
+    Args:
+        wave: (L,) vacuum wavelength [Angstrom].
+        y: (B, L) flux in units of the continuum; its value where ivar = 0 means nothing.
+        ivar: (B, L) quoted inverse variance, 0 = not measured.
+        keys: B star ids; with the seed they decide each star's draws.
+        noise: scale and correlation of the true noise given the quoted one.
+
+    Raises:
+        ValueError: shapes that disagree, y or ivar not finite, negative ivar, a star with no live pixel.
+    """
+
+    wave: Tensor
+    y: Tensor
+    ivar: Tensor
+    keys: tuple[str, ...]
+    noise: Kernel = WHITE
+
+    def __post_init__(self) -> None:
+        if self.y.ndim != 2 or self.ivar.shape != self.y.shape or self.wave.shape != self.y.shape[1:]:
+            raise ValueError(f"wave {tuple(self.wave.shape)}, y {tuple(self.y.shape)} and ivar "
+                             f"{tuple(self.ivar.shape)} disagree; give (L,), (B, L), (B, L).")
+        if len(self.keys) != self.y.shape[0]:
+            raise ValueError(f"{len(self.keys)} keys for {self.y.shape[0]} stars; give one id per star.")
+        if not (torch.isfinite(self.y).all() and torch.isfinite(self.ivar).all()):
+            raise ValueError("y or ivar is not finite; set ivar to 0 and y to any number where nothing was measured.")
+        if (self.ivar < 0).any():
+            raise ValueError("ivar is negative; 0 marks what was not measured.")
+        dead = (self.ivar > 0).sum(-1) == 0
+        if dead.any():
+            raise ValueError(f"star {self.keys[int(dead.nonzero()[0])]} has ivar = 0 in every pixel; leave it out.")
+
+    @classmethod
+    def of(cls, spectra: Spectra, dtype: torch.dtype = torch.float64) -> Observation:
+        """The one door from NumPy: spectra as a question."""
+        flux, ivar = torch.tensor(spectra.flux, dtype=dtype), torch.tensor(spectra.ivar, dtype=dtype)
+        return cls(torch.tensor(spectra.wave), flux, ivar, tuple(spectra.stars), spectra.noise)
+
+    @property
+    def live(self) -> Tensor:
+        """(B, L) True where a pixel was measured."""
+        return self.ivar > 0
+
+    @property
+    def sigma(self) -> Tensor:
+        """(B, L) quoted standard deviation, infinite where nothing was measured."""
+        return self.ivar.rsqrt()
+
+    def star(self, b: int) -> Observation:
+        """The question about star b alone, still with a batch dimension."""
+        return Observation(self.wave, self.y[b : b + 1], self.ivar[b : b + 1], self.keys[b : b + 1], self.noise)
+
+
+class Reconstructor(ABC):
+    """A method: draws of the clean spectrum given an observation.
+
+    Attributes:
+        needs_identity: True when the method cannot use a blur or a mask other than ivar = 0.
+        exact: True when the draws are from the posterior under a stated prior; False for filters and approximations.
+        draws_differ: False for point estimates, whose draws are one spectrum repeated.
+    """
+
+    needs_identity: bool = True
+    exact: bool = False
+    draws_differ: bool = False
+
+    @abstractmethod
+    def sample(self, observation: Observation, n: int, seed: int) -> Tensor:
+        """n draws, (n, B, L), in units of the continuum; each star's depend on its key and the seed alone.
+
+        Raises:
+            ValueError: n < 1.
+        """
+
+
+def check_draws(n: int) -> None:
+    """Refuse to make no draws."""
+    if n < 1:
+        raise ValueError(f"{n} draws asked for; ask for at least 1.")
+
+
+class PointEstimate(Reconstructor):
+    """A method with one answer per star: n draws are that answer n times, so that every method walks the same path."""
+
+    @abstractmethod
+    def estimate(self, observation: Observation) -> Tensor:
+        """(B, L) the method's answer."""
+
+    def sample(self, observation: Observation, n: int, seed: int) -> Tensor:
+        check_draws(n)
+        return self.estimate(observation).expand(n, -1, -1)

@@ -1,0 +1,26 @@
+"""What every test may ask for: the real spectra beside the checkout, and random numbers that are the same each time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real spectra that no repository may hold: ../shared, or what TRUELINE_SHARED names."""
+    folder = Path(os.environ.get("TRUELINE_SHARED", ROOT.parent / "shared"))
+    if not (folder / "lamost").is_dir():
+        pytest.skip(f"needs real spectra in {folder}/lamost, which is not here (TRUELINE_SHARED names another place)")
+    return folder
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator of its own for each test, always from the same seed."""
+    return np.random.default_rng(20260)

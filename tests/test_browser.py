@@ -1,0 +1,139 @@
+"""The dashboard in a real browser: it paints, fits the window, obeys the keyboard, hands out its file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.data import library
+from scripts.screenshot import BROWSER, server
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install 'trueline[test]')")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine (apt install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("spectra")
+    shutil.copy(library.BUNDLED / "sim-01.fits.gz", folder)
+    with server(str(folder)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[sync_api.Browser]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER)
+        yield browser
+        browser.close()
+
+
+def settled(page: sync_api.Page) -> None:
+    page.wait_for_selector(".js-plotly-plot .scatterlayer", timeout=30_000)
+    page.wait_for_selector("[data-testid=stStatusWidget]", state="detached", timeout=30_000)
+    page.wait_for_timeout(400)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_one_look_holds_the_page(address: str, chrome: sync_api.Browser, tmp_path: Path, scheme: str) -> None:
+    page = chrome.new_page(viewport={"width": 1280, "height": 720}, color_scheme=scheme)
+    page.goto(address)
+    settled(page)
+    page.screenshot(path=str(tmp_path / f"{scheme}.png"))
+    assert (tmp_path / f"{scheme}.png").stat().st_size > 50_000
+    assert page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
+
+    wide = page.evaluate("document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth")
+    assert wide <= 0, f"the page is {wide} pixels wider than the window"
+    figures = page.locator(".js-plotly-plot")
+    assert figures.count() == 2
+    for i in range(2):
+        box = figures.nth(i).bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 1280
+        assert box["y"] + box["height"] <= 720
+    clipped = page.evaluate(
+        """[...document.querySelectorAll('.js-plotly-plot text')].filter(t => {
+            const a = t.getBoundingClientRect(), b = t.closest('.js-plotly-plot').getBoundingClientRect();
+            return a.width && t.textContent &&
+                (a.left < b.left - 1 || a.right > b.right + 1 || a.bottom > b.bottom + 1);
+        }).map(t => t.textContent)"""
+    )
+    assert not clipped, f"words beyond the edge of their figure: {clipped}"
+    ink = page.locator(".js-plotly-plot .xtitle").first.evaluate("t => getComputedStyle(t).fill")
+    assert ink == ("rgb(250, 250, 250)" if scheme == "dark" else "rgb(0, 0, 0)")
+    page.close()
+
+
+def test_the_keyboard_moves_the_snr_the_link_keeps_it_and_the_file_comes(
+    address: str, chrome: sync_api.Browser
+) -> None:
+    page = chrome.new_page(viewport={"width": 1280, "height": 720}, accept_downloads=True)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{address}/?snr=9")
+    settled(page)
+    measured = "figure => [...figure._fullData[1].y.slice(1000, 1010)].join()"
+    before = page.locator(".js-plotly-plot").first.evaluate(measured)
+    slider = page.get_by_role("slider").first
+    slider.focus()
+    slider.press("ArrowLeft")
+    page.get_by_text("→ 8").wait_for(timeout=10_000)
+    settled(page)
+    assert "snr=8" in page.url
+    assert page.locator(".js-plotly-plot").first.evaluate(measured) != before
+
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="CSV").click()
+    assert "Trueline" in Path(coming.value.path()).read_text()[:200]
+    assert coming.value.suggested_filename.endswith("_snr8.csv")
+
+    link = page.url
+    page.goto(link)
+    page.get_by_text("→ 8").wait_for(timeout=10_000)
+    assert page.url == link
+    assert not said
+    elsewhere = [url for url in asked if not url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))]
+    assert not elsewhere, f"nothing may leave this machine, not even for an icon: {elsewhere}"
+    page.close()
+
+
+def test_an_upload_is_shown_and_a_bad_one_is_a_sentence(
+    address: str, chrome: sync_api.Browser, tmp_path: Path
+) -> None:
+    page = chrome.new_page(viewport={"width": 1280, "height": 720})
+    page.goto(address)
+    settled(page)
+    page.get_by_role("button", name="More").click()
+    (tmp_path / "bad.fits").write_bytes(b"no FITS at all")
+    files = [str(library.BUNDLED / "sim-02.fits.gz"), str(tmp_path / "bad.fits")]
+    page.locator("input[type=file]").set_input_files(files)
+    page.wait_for_url("**star=upload**", timeout=15_000)
+    settled(page)
+    assert page.locator("[data-testid=stAlert]").count() == 1
+    assert "bad.fits" in page.locator("[data-testid=stAlert]").inner_text()
+    assert page.get_by_text("Traceback").count() == 0
+    assert page.locator(".js-plotly-plot").count() == 2
+    page.close()
+
+
+def test_a_path_in_the_url_reads_nothing(address: str, chrome: sync_api.Browser) -> None:
+    page = chrome.new_page()
+    page.goto(f"{address}/?star=/etc/passwd&folder=/etc")
+    settled(page)
+    assert "star that is not here" in page.locator("[data-testid=stAlert]").inner_text()
+    page.get_by_role("link", name="About").click()
+    page.get_by_text("What it does not show").wait_for(timeout=10_000)
+    page.get_by_text("Folder: 1").wait_for(timeout=10_000)
+    page.close()

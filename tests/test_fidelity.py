@@ -1,0 +1,80 @@
+"""Residual, chi-square and rms error: right for the truth, and wrong for what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.metrics.fidelity import chi_square, error, residual, rms_error
+from core.spectrum import Kernel, Spectra
+
+PIXELS = 4000
+WAVE = np.linspace(4000.0, 8000.0, PIXELS)
+TRUTH = 1.0 + 0.3 * np.sin(WAVE / 50.0)
+
+
+def observed(rng: np.random.Generator, noise: Kernel, stars: int = 3) -> Spectra:
+    """Stars with white noise of `noise.scale` times a quoted sigma that rises along the spectrum; a tenth is dead."""
+    sigma = np.linspace(0.05, 0.2, PIXELS)
+    live = rng.random((stars, PIXELS)) > 0.1
+    flux = TRUTH + noise.scales(WAVE) * sigma * rng.standard_normal((stars, PIXELS))
+    ones = np.ones((stars, PIXELS))
+    return Spectra(WAVE, np.where(live, flux, 77.0), live / sigma**2, ones, pd.DataFrame(index=range(stars)), noise)
+
+
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.77, 0.6)])
+def test_the_truth_has_chi_square_one_whatever_the_noise_scale(
+    rng: np.random.Generator, scale: tuple[float, float]
+) -> None:
+    spectra = observed(rng, Kernel(scale))
+    # variance of a mean of n squared normals is 2 / n
+    tolerance = 4.5 * np.sqrt(2 / spectra.measured.sum(-1).min())
+    assert np.abs(chi_square(np.broadcast_to(TRUTH, spectra.flux.shape), spectra) - 1).max() < tolerance
+
+
+def test_a_scale_left_out_is_seen(rng: np.random.Generator) -> None:
+    spectra = observed(rng, Kernel((0.77, 0.6))).with_noise(Kernel())
+    assert (chi_square(np.broadcast_to(TRUTH, spectra.flux.shape), spectra) < 0.7).all()
+
+
+def test_the_observation_itself_has_chi_square_zero_and_a_wrong_model_more_than_one(rng: np.random.Generator) -> None:
+    spectra = observed(rng, Kernel())
+    assert (chi_square(spectra.flux, spectra) == 0).all()
+    assert (chi_square(np.broadcast_to(TRUTH + 0.1, spectra.flux.shape), spectra) > 1.3).all()
+
+
+def test_dead_pixels_do_not_count(rng: np.random.Generator) -> None:
+    spectra = observed(rng, Kernel())
+    model = np.where(spectra.measured, TRUTH, 1e9)
+    assert np.isnan(residual(model, spectra)[~spectra.measured]).all()
+    assert (chi_square(model, spectra) < 1.2).all()
+    assert np.isinf(error(spectra)[~spectra.measured]).all()
+    assert np.allclose(rms_error(model, TRUTH, spectra.measured), 0)
+
+
+def test_draws_are_judged_one_by_one(rng: np.random.Generator) -> None:
+    spectra = observed(rng, Kernel())
+    draws = np.stack([spectra.flux, np.broadcast_to(TRUTH, spectra.flux.shape)])
+    both = chi_square(draws, spectra)
+    assert both.shape == (2, 3)
+    assert (both[0] == 0).all()
+    assert np.array_equal(both[1], chi_square(draws[1], spectra))
+
+
+def test_a_star_with_no_live_pixel_has_no_chi_square() -> None:
+    ones = np.ones((1, PIXELS))
+    spectra = Spectra(WAVE, ones, 0 * ones, ones, pd.DataFrame(index=[0]))
+    assert np.isnan(chi_square(ones, spectra)).all()
+    assert np.isnan(rms_error(ones, ones, spectra.measured)).all()
+
+
+def test_rms_error_is_that_of_the_difference() -> None:
+    truth = np.zeros((2, 4))
+    model = np.array([[3.0, -3.0, 3.0, 9.0], [0.0, 0.0, 0.0, 0.0]])
+    assert np.allclose(rms_error(model, truth, [[True, True, True, False], [True] * 4]), [3.0, 0.0])
+
+
+def test_another_shape_is_refused(rng: np.random.Generator) -> None:
+    with pytest.raises(ValueError, match="must end in"):
+        residual(TRUTH, observed(rng, Kernel()))
