@@ -49,7 +49,8 @@ browser:
 	  command -v chromium >/dev/null || echo 'No chromium here: the browser test will be skipped.'; }
 
 test: lint browser
-	$(BIN)/python -m pytest -q -n 2
+	@# one thread a worker: two workers of two threads each on two cores only wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -2,74 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from app.shown import Answer, Look
+from app.shown import RED_ARM, Answer, Look
+from app.styles import GREY, WINDOWS, shifted, style
 from core.data.grid import doppler, vacuum_to_air
 from core.spectrum import Array
 
 Values = npt.NDArray[np.float32]
 Trace = dict[str, Any]
 
-GREY, BLUE = "#999999", "#0072B2"
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a method looks, here and everywhere: what it is called, its colour (Okabe & Ito), its dash and its marker."""
-
-    name: str
-    colour: str
-    dash: str
-    marker: str
-
-
-# Fixed for good: a reader learns them once. Filters share a learned relative's colour, with another dash and marker.
-STYLES: dict[str, Style] = {
-    "noisy": Style("noisy", GREY, "dot", "circle-open"),
-    "savgol": Style("Savitzky-Golay", "#009E73", "5px,2px", "triangle-up-open"),
-    "wavelet": Style("wavelet", "#CC79A7", "solid", "square-open"),
-    "wiener": Style("Wiener", "#009E73", "solid", "triangle-up"),
-    "dncnn": Style("DnCNN", "#CC79A7", "longdash", "square"),
-    "mixture": Style("mixture", "#56B4E9", "solid", "star-triangle-down"),
-    "pca": Style("PCA", "#56B4E9", "dot", "star-triangle-down-open"),
-    "supervised": Style("supervised", "#D55E00", "dash", "diamond"),
-    "supervised_ivar": Style("supervised + ivar", "#D55E00", "longdashdot", "diamond-open"),
-    "dps": Style("DPS", "#E69F00", "dashdot", "cross"),
-    "pigdm": Style("PiGDM", "#E69F00", "longdash", "cross-open"),
-    "mmps": Style("MMPS", "#E69F00", "dot", "x-open"),
-    "exact": Style("exact", BLUE, "solid", "circle"),
-}
-
-
-@dataclass(frozen=True)
-class Window:
-    """A line, or lines, worth a panel: name, centres and range in vacuum Angstrom at rest."""
-
-    name: str
-    centres: tuple[float, ...]
-    low: float
-    high: float
-
-
-#: Vacuum wavelengths from the NIST Atomic Spectra Database; wide enough for the wings of an A star.
-WINDOWS: tuple[Window, ...] = (
-    Window("Hβ", (4862.69,), 4812, 4914),
-    Window("Mg b", (5168.76, 5174.13, 5185.05), 5137, 5217),
-    Window("Na D", (5891.58, 5897.56), 5859, 5931),
-    Window("Hα", (6564.61,), 6509, 6621),
-    Window("Ca II triplet", (8500.36, 8544.44, 8664.52), 8460, 8706),
-)
-
-
-def style(method: str) -> Style:
-    """The method's style, a plain one for a method that has none yet."""
-    return STYLES.get(method, Style(method, BLUE, "dot", "hexagon-open"))
+HEIGHT = 368  #: of the spectrum [pixels], on a screen 720 high
+CLIP = 8.0  #: sigma; residuals beyond are marked at the panel's edge and counted
 
 
 def _rgba(colour: str, alpha: float) -> str:
@@ -144,6 +92,9 @@ def _flux_traces(look: Look, x: Array, part: slice, ink: str, **place: Any) -> l
     if look.star.truth is not None:
         over.append(_line(x, look.star.truth[part], name="truth (simulated)", legendgroup="truth", legendrank=2,
                           line={"color": ink, "width": 1.2}, **place))
+    if look.own is not None:
+        over.append(_line(x, look.own[part], name=look.own_name, legendgroup="own", legendrank=2,
+                          line={"color": _rgba(ink, 0.8), "width": 0.8}, **place))
     for rank, answer in enumerate(look.answers, start=3):
         its = style(answer.method)
         if answer.low is not None and answer.high is not None:
@@ -163,25 +114,41 @@ def _hatch(look: Look, x: Array, part: slice, ink: str, **place: Any) -> Trace:
     return _fill(xs, ys, _rgba(ink, 0.05), **{"name": "not measured", "fillpattern": pattern, **place})
 
 
-def _residual_traces(look: Look, x: Array) -> list[Trace]:
-    """Each method's residual as a thin neutral line; beyond 2 sigma a marker in its colour."""
+def _residual_traces(look: Look, x: Array, reach: float) -> list[Trace]:
+    """Each method's residual as a thin neutral line; beyond 2 sigma a marker in its colour, beyond `reach` at the edge.
+
+    At the edge the marker is an arrow that points to where the point is.
+    """
     out = []
     for answer in look.answers:
         its, residual = style(answer.method), answer.residual
         same: dict[str, Any] = {"name": its.name, "legendgroup": answer.method, "showlegend": False, "yaxis": "y2"}
         out.append(_line(x, residual, "%{y:+.2f} σ", line={"color": _rgba(GREY, 0.6), "width": 0.5}, **same))
-        far = np.abs(residual) > 2
+        far, beyond = (np.abs(residual) > 2) & (np.abs(residual) <= reach), np.abs(residual) > reach
         marker = {"color": its.colour, "size": 4, "symbol": its.marker, "line": {"width": 1, "color": its.colour}}
         out.append(_line(x[far], residual[far], **same) | {"mode": "markers", "marker": marker, "hoverinfo": "skip"})
+        arrows = np.where(residual[beyond] > 0, "triangle-up", "triangle-down").tolist()
+        out.append(_line(x[beyond], np.sign(residual[beyond]) * 0.93 * reach, **same)
+                   | {"mode": "markers", "marker": marker | {"symbol": arrows, "size": 6}, "hoverinfo": "skip"})
     return out
 
 
+def beyond(look: Look, reach: float) -> str:
+    """How many pixels of which method the residual panel cannot hold; empty where it holds all."""
+    counts = [(style(a.method).name, int((np.abs(a.residual) > reach).sum())) for a in look.answers]
+    counts = [(name, count) for name, count in counts if count]
+    if not counts:
+        return ""
+    total = sum(count for _, count in counts)
+    said = f"{total} pixel{'s' * (total > 1)} beyond ±{reach:g}"
+    return said + (": " + ", ".join(f"{name} {count}" for name, count in counts) if len(counts) <= 3 else "")
+
+
 def _axis(look: Look, air: bool) -> tuple[Array, str, float]:
-    """Wavelengths as shown, their axis title, and the star's velocity [km/s], 0 where nobody gives it."""
+    """Wavelengths as shown, their axis title, and the star's velocity [km/s]."""
     wave = look.spectra.wave
-    velocity = float(look.star.facts.get("rv", np.nan))
     title = f"Wavelength ({'air' if air else 'vacuum'}) [Angstrom]"
-    return vacuum_to_air(wave) if air else wave, title, velocity if abs(velocity) < 3000 else 0.0
+    return vacuum_to_air(wave) if air else wave, title, look.star.velocity
 
 
 def _cover(below: str) -> dict[str, Any]:
@@ -209,7 +176,7 @@ def _figure(traces: list[Trace], axes: dict[str, Any], look: Look, height: int, 
     return go.Figure({"data": traces, "layout": layout | axes | more})
 
 
-def spectrum(look: Look, air: bool = False, dark: bool = False, height: int = 372) -> go.Figure:
+def spectrum(look: Look, air: bool = False, dark: bool = False, height: int = HEIGHT) -> go.Figure:
     """The whole spectrum over its residuals in sigma, on one wavelength axis.
 
     Args:
@@ -220,15 +187,15 @@ def spectrum(look: Look, air: bool = False, dark: bool = False, height: int = 37
     """
     ink, every = "#FAFAFA" if dark else "#000000", slice(None)
     x, title, velocity = _axis(look, air)
-    traces = _flux_traces(look, x, every, ink) + _residual_traces(look, x)
+    worst = [np.nanpercentile(np.abs(a.residual), 99.8) for a in look.answers if np.isfinite(a.residual).any()]
+    reach = float(np.clip(np.ceil(2.2 * max(worst, default=0.0)) / 2, 4.0, CLIP))
+    traces = _flux_traces(look, x, every, ink) + _residual_traces(look, x, reach)
     hatch = _hatch(look, x, every, ink, yaxis="y3", showlegend=not look.spectra.measured.all())
 
     low, high = _limits(look, np.ones(len(x), dtype=bool), 1.0)
-    worst = [np.nanpercentile(np.abs(a.residual), 99.8) for a in look.answers if np.isfinite(a.residual).any()]
-    reach = float(np.clip(1.1 * max(worst, default=0.0), 3.6, 8.0))
     axes = {
         "xaxis": {"title": title, "anchor": "y2", "range": [float(x[0]), float(x[-1])], "dtick": 500},
-        "yaxis": {"title": "Flux / continuum", "domain": [0.3, 1], "nticks": 8,
+        "yaxis": {"title": "Flux / continuum", "domain": [0.34, 1], "nticks": 8,
                   "range": [low, high + 0.08 * (high - low)]},  # the lines' names stand in the room above
         "yaxis2": {"title": "Residual / σ", "domain": [0, 0.27], "range": [-reach, reach],
                    "tickvals": [-6, -3, 0, 3, 6]},
@@ -238,6 +205,11 @@ def spectrum(look: Look, air: bool = False, dark: bool = False, height: int = 37
     names = [{"x": float(at), "y": 0.985, "xref": "x", "yref": "y domain", "text": window.name, "showarrow": False,
               "yanchor": "top", "font": {"size": 11, "color": ink}}
              for at, window in zip(vacuum_to_air(centres) if air else centres, WINDOWS, strict=True)]
+    # between the panels, over the residuals: what these do not hold on the left, what their band does not on the right
+    for text, at, side in ((beyond(look, reach), 0, "left"), ("" if look.star.simulated else RED_ARM, 1, "right")):
+        if text:
+            names.append({"x": at, "y": 0.275, "xref": "x domain", "yref": "paper", "text": text, "showarrow": False,
+                          "xanchor": side, "yanchor": "bottom", "font": {"size": 11, "color": ink}})
     bands = [{"type": "rect", "xref": "x domain", "yref": "y2", "x0": 0, "x1": 1, "y0": -bound, "y1": bound,
               "fillcolor": ink, "opacity": opacity, "line": {"width": 0}, "layer": "below"}
              for bound, opacity in ((3, 0.07), (1, 0.13))]
@@ -252,8 +224,8 @@ def windows(look: Look, air: bool = False, dark: bool = False, height: int = 205
     width = (1 - gap * (count - 1)) / count
     traces, names, marks = [], [], []
     axes: dict[str, Any] = {}
-    for number, window in enumerate(WINDOWS):
-        first, last = np.searchsorted(look.spectra.wave, doppler([window.low, window.high], velocity))
+    for number, (window, ends) in enumerate(zip(WINDOWS, shifted(velocity), strict=True)):
+        first, last = np.searchsorted(look.spectra.wave, ends)
         part, inside = slice(int(first), int(last)), np.zeros(len(x), dtype=bool)
         inside[part] = True
         n, left = "" if number == 0 else str(number + 1), number * (width + gap)

@@ -16,11 +16,15 @@ import pandas as pd
 import streamlit as st
 
 from app.shown import Answer, Look, Star
+from app.styles import shifted
 from core import pipeline
 from core.data import lamost, library, noise
 from core.metrics import fidelity
 from core.spectrum import Array, Spectra
 
+#: own S/N_g of the real star of a first visit: good enough that its spectrum is a reference once degraded
+FIRST_OWN = (20.0, 40.0)
+_SOURCES = ("Upload", "Folder", "Simulated")
 DRAWS = 16  #: of each method; a filter repeats its one answer, so that the page need not know which is which
 
 _log = logging.getLogger(__name__)
@@ -100,6 +104,8 @@ def _unique(stars: Iterable[Star]) -> dict[str, Star]:
 def catalogue(uploads: Iterable[tuple[str, bytes]] = ()) -> Catalogue:
     """All stars: uploads first, then the folders named at start, then the bundled ones; what fails is said, not raised.
 
+    Of one source the best data come first.
+
     Args:
         uploads: (name, content) of the files uploaded in this session.
     """
@@ -126,31 +132,45 @@ def catalogue(uploads: Iterable[tuple[str, bytes]] = ()) -> Catalogue:
         stars += _bundled()
     except ValueError as error:
         problems.append(str(error))
+    stars.sort(key=lambda star: (_SOURCES.index(star.source), -np.nan_to_num(star.own), star.name))
     return Catalogue(_unique(stars), tuple(problems), pd.concat(refused, ignore_index=True))
 
 
 def default(stars: Mapping[str, Star]) -> str | None:
-    """The star of a first visit: the simulated one with the best data, which has the furthest to fall."""
+    """The star of a first visit: a real one of the folder, else the simulated one with the furthest to fall.
+
+    Of the real ones that whose own S/N is nearest to FIRST_OWN, or to its middle.
+    """
+    low, high = FIRST_OWN
+    if real := [star for star in stars.values() if star.source == "Folder" and not star.simulated and star.own > 0]:
+        return min(real, key=lambda star: (max(low - star.own, star.own - high, 0.0),
+                                           abs(star.own - (low + high) / 2), star.key)).key
     first = [star for star in stars.values() if star.source == "Simulated"] or list(stars.values())
     return max(first, key=lambda star: np.nan_to_num(star.own)).key if first else None
 
 
 @st.cache_resource(show_spinner=False, max_entries=256)
-def _answer(content: str, method: str, seed: int, _spectra: Spectra, _truth: Array | None) -> Answer:
+def _answer(content: str, method: str, seed: int, _spectra: Spectra, _lines: fidelity.Mask,
+            _reference: Array | None) -> Answer:
     """One method's answer, kept by the content of the question; whoever gets it must not write into it."""
     samples = pipeline.reconstruct(_spectra, method, draws=DRAWS, seed=seed)
     middle, wide = samples.quantile(0.5), bool(samples.spread.any())
+    live = _spectra.measured[0]
+
+    def rms(pixels: fidelity.Mask) -> float | None:
+        return None if _reference is None else float(fidelity.rms_error(middle[0], _reference, pixels))
+
     return Answer(
         method, middle[0], samples.quantile(0.16)[0] if wide else None, samples.quantile(0.84)[0] if wide else None,
         fidelity.residual(middle, _spectra)[0], float(fidelity.chi_square(middle, _spectra)[0]),
-        None if _truth is None else float(fidelity.rms_error(middle[0], _truth, _spectra.measured[0])),
+        float(fidelity.chi_square(middle, _spectra, _lines)[0]), rms(live), rms(live & _lines),
     )
 
 
-def _content(spectra: Spectra, truth: Array | None) -> str:
+def _content(spectra: Spectra, lines: fidelity.Mask, reference: Array | None) -> str:
     """A name for a question that changes whenever its answer would."""
     digest = hashlib.sha256(f"{spectra.stars} {spectra.noise}".encode())
-    for array in (spectra.flux, spectra.ivar, *(() if truth is None else (truth,))):
+    for array in (spectra.flux, spectra.ivar, lines, *(() if reference is None else (reference,))):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
@@ -158,17 +178,24 @@ def _content(spectra: Spectra, truth: Array | None) -> str:
 def look(star: Star, snr: float | None, chosen: Iterable[str], seed: int) -> Look:
     """One star at an S/N_g (None: as observed) with the chosen methods' answers; what fails is said, not raised."""
     problems: list[str] = []
-    spectra, own = star.spectra, star.own
+    spectra, shown, own = star.spectra, star.own, None
     if snr is not None:
         try:
-            spectra, own = noise.degrade(spectra, snr, seed), snr
+            degraded = noise.degrade(spectra, snr, seed)
         except ValueError as error:
             problems.append(f"Shown as observed: {error}")
-    content, answers = _content(spectra, star.truth), []
+        else:
+            if star.truth is None:  # what it was before is the nearest to a reference that a real star has
+                own = np.where(spectra.measured[0], spectra.flux[0], np.nan)
+            spectra, shown = degraded, snr
+    lines = fidelity.in_windows(spectra.wave, shifted(star.velocity))
+    reference = own if star.truth is None else star.truth
+    content, answers = _content(spectra, lines, reference), []
     for method in methods():
         if method in chosen:
             try:
-                answers.append(_answer(content, method, seed, spectra, star.truth))
+                answers.append(_answer(content, method, seed, spectra, lines, reference))
             except ValueError as error:
                 problems.append(f"No answer from {method}: {error}")
-    return Look(star, spectra, fidelity.error(spectra)[0], own, seed, tuple(answers), tuple(problems))
+    return Look(star, spectra, fidelity.error(spectra)[0], shown, float(noise.snr(spectra)[0]), lines, seed,
+                tuple(answers), tuple(problems), own)

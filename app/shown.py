@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from core.data.grid import vacuum_to_air
 from core.spectrum import Array, Spectra
+
+#: what an observed star's sigma rests on, and what it leaves out: said on the page and in the file (docs/noise.md)
+SIGMA_SOURCE = "measured on one 2011 plate"
+RED_ARM = "Red arm: sky residuals shared by a plate add 1-2 σ to this band (not in σ)"
+MENDED = "Tenfold variance that the pilot survey quotes at strong lines, undone (docs/noise.md)"
 
 
 @dataclass(frozen=True)
@@ -56,10 +64,24 @@ class Star:
 
     @property
     def label(self) -> str:
-        """One line for the picker; a simulated star says so wherever it came from."""
+        """One line for the picker, which is searched as text; a simulated star says so wherever it came from."""
+        facts = self.facts
         source = self.source if self.source == "Simulated" or not self.simulated else f"{self.source}, simulated"
-        kind = str(self.facts.get("subclass") or "").strip()
-        return " · ".join([source, self.name, *([kind] if kind else []), f"S/N {self.own:.0f}"])
+        kind = str(facts.get("subclass") or facts.get("class") or "").strip()
+        name, number = self.name, str(facts.get("obsid") or facts.get("star") or "")
+        parts = [source, name, kind, f"S/N {self.own:.0f}", number if number != name else ""]
+        return " · ".join(part for part in parts if part)
+
+    @property
+    def velocity(self) -> float:
+        """Radial velocity [km/s], 0 where nobody gives a believable one."""
+        velocity = self.facts.get("rv", math.nan)
+        return float(velocity) if isinstance(velocity, float) and abs(velocity) < 3000 else 0.0
+
+    @property
+    def mended(self) -> int:
+        """Pixels whose tenfold quoted variance was undone by the reader."""
+        return int(self.facts.get("ivar_mended") or 0)
 
 
 @dataclass(frozen=True)
@@ -71,8 +93,8 @@ class Answer:
         flux: (L,) median of the draws in units of the continuum.
         low, high: (L,) 16 % and 84 % quantiles; None for a method without an uncertainty.
         residual: (L,) (y - flux) / (s sigma), NaN in dead pixels.
-        chi2: chi-square per live pixel.
-        rms: rms difference from the truth over live pixels [continuum]; None where truth is unknown.
+        chi2, chi2_lines: chi-square per live pixel, over all of them and over those in the zoomed windows.
+        rms, rms_lines: rms difference from the look's reference over the same pixels [continuum]; None without one.
     """
 
     method: str
@@ -81,7 +103,9 @@ class Answer:
     high: Array | None
     residual: Array
     chi2: float
-    rms: float | None
+    chi2_lines: float
+    rms: float | None = None
+    rms_lines: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,30 +116,53 @@ class Look:
         star: whose spectrum it is.
         spectra: one row, as shown: at the S/N asked for.
         error: (L,) standard deviation of each pixel, infinite where dead.
-        snr: S/N_g shown.
+        snr: S/N_g asked for, the star's own when shown as observed.
+        measured: S/N_g that the shown spectrum has.
+        lines: (L,) True inside the zoomed windows.
         seed: of the added noise and of the draws.
         answers: one per method, in the order of METHODS.
         problems: sentences about what could not be shown.
+        own: (L,) the star's own spectrum, NaN where dead, beside a degraded one whose truth nobody knows; else None.
     """
 
     star: Star
     spectra: Spectra
     error: Array
     snr: float
+    measured: float
+    lines: npt.NDArray[np.bool_]
     seed: int
     answers: tuple[Answer, ...]
     problems: tuple[str, ...] = ()
+    own: Array | None = None
+
+    @property
+    def own_name(self) -> str:
+        """What the line of `own` is called, wherever it is drawn or compared with."""
+        return f"own spectrum, S/N {self.star.own:.0f} (not truth)"
+
+    @property
+    def degraded(self) -> str:
+        """The S/N_g: own, target where degraded, and measured where that differs from the target by over 2 %."""
+        words = f"{self.star.own:.1f}"
+        if self.snr < self.star.own:
+            words += f" → {self.snr:.4g}"
+            words += f" (measures {self.measured:.3g})" if abs(self.measured / self.snr - 1) > 0.02 else ""
+        return words
 
     def table(self) -> pd.DataFrame:
-        """One row per pixel: wavelengths, what was measured, the truth, each method."""
+        """One row per pixel: wavelengths, what was measured, the truth or the star's own spectrum, each method."""
         live = self.spectra.measured[0]
         columns: dict[str, Any] = {
             "wavelength_vacuum": self.spectra.wave, "wavelength_air": vacuum_to_air(self.spectra.wave),
-            "flux": pd.Series(self.spectra.flux[0]).where(live), "sigma": pd.Series(self.error).where(live),
-            "continuum": self.spectra.continuum[0],
+            "flux": pd.Series(self.spectra.flux[0]).where(live),
+            "sigma_quoted": pd.Series(self.spectra.sigma[0]).where(live),
+            "sigma": pd.Series(self.error).where(live), "continuum": self.spectra.continuum[0],
         }
         if self.star.truth is not None:
             columns["truth"] = self.star.truth
+        if self.own is not None:
+            columns["own_spectrum"] = self.own
         for answer in self.answers:
             columns[answer.method] = answer.flux
             if answer.low is not None:
@@ -125,15 +172,21 @@ class Look:
     def csv(self) -> str:
         """`table` with a header of comments that says what it is."""
         blue, red = self.spectra.noise.scale
+        observed = not self.star.simulated
         bare = ", ".join(a.method for a in self.answers if a.low is None)
         head = [
             "Trueline: one star as shown",
             f"star: {self.star.name}",
             "origin: SIMULATED, truth known" if self.star.simulated else "origin: OBSERVED, truth unknown",
-            f"S/N_g: {self.snr:.4g} shown, {self.star.own:.4g} its own; seed: {self.seed}",
+            f"S/N_g: {self.star.own:.4g} its own, {self.snr:.4g} asked for, {self.measured:.4g} measured; "
+            f"seed: {self.seed}",
             "wavelengths [Angstrom]; flux, sigma, truth and methods in units of the continuum;",
             "continuum: in the file's flux unit, multiply by it to come back; empty flux = not measured",
-            f"sigma: quoted sigma times {blue:.3f} (blue arm), {red:.3f} (red arm)",
+            f"sigma = s * sigma_quoted; s = {blue:.2f} (blue arm), {red:.2f} (red arm)"
+            + (f", {SIGMA_SOURCE} (docs/noise.md)" if observed else ", as simulated"),
+            *([RED_ARM.replace("this band", "the residuals").replace("σ", "sigma")] if observed else []),
+            f"ivar_mended: {self.star.mended} pixels" + (f". {MENDED}" if self.star.mended else ""),
+            *([f"own_spectrum: {self.own_name}"] if self.own is not None else []),
             *([f"without an uncertainty of their own: {bare}"] if bare else []),
         ]
         lines = [re.sub(r"\s+", " ", line) for line in head]  # a header card must not break out of its comment

@@ -15,6 +15,7 @@ FIRST_SNR = 9.0  #: of a first visit: where a filter's answer looks believable a
 OWN = math.inf  #: the slider's last step: as observed
 LADDER = (5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 25, 30, 35, 40, 50, 60, 70, 80, 100, 125, 150, 200, 250, 300, 400, 500)
 MAX_SEED = 2**31 - 1
+REPEATS = ("noisy",)  #: methods that show again what the page shows anyway; to be had, but not at first
 
 _WRITTEN, _SAID = "_written", "_said"
 
@@ -36,6 +37,11 @@ class Choice:
     methods: tuple[str, ...]
     seed: int = 0
     air: bool = False
+
+
+def usual(methods: Sequence[str]) -> tuple[str, ...]:
+    """The methods of a first visit."""
+    return tuple(name for name in methods if name not in REPEATS)
 
 
 def steps(own: float, wanted: float | None) -> list[float]:
@@ -73,25 +79,27 @@ def parse(asked: Mapping[str, str], stars: Mapping[str, Star], methods: Sequence
         star = first
     own = stars[star].own if star else math.nan
 
-    snr: float | None = FIRST_SNR if "snr" not in asked and own > FIRST_SNR else None
+    first_snr = FIRST_SNR if own > FIRST_SNR else None
+    snr: float | None = None if "snr" in asked else first_snr
     if asked.get("snr", "own") != "own":
         try:
             snr = round(float(asked["snr"]), 2)
         except ValueError:
             snr = math.nan
         if not (math.isfinite(snr) and snr >= 1):
-            said.append("The link's S/N is not a number of at least 1; choose one by the slider.")
-            snr = None
+            instead = f"{first_snr:g}; choose another by the slider" if first_snr else "the star's own"
+            said.append(f"The link's S/N is not a number of at least 1; it is {instead}.")
+            snr = first_snr
         elif not snr < own:
             said.append(f"The link asks for S/N {snr:g}, and this star has {own:.1f}; it is shown as observed.")
             snr = None
 
-    names = asked["methods"].split(",") if "methods" in asked else list(methods)
+    names = asked["methods"].split(",") if "methods" in asked else list(usual(methods))
     names = [] if names == ["none"] else names
     chosen = tuple(name for name in methods if name in names)
     if unknown := set(names) - set(chosen):
         said.append(f"The link names {len(unknown)} method(s) that Trueline does not have; choose in the bar.")
-        chosen = chosen or tuple(methods)
+        chosen = chosen or usual(methods)
 
     text = asked.get("seed", "0")
     seed = int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else -1

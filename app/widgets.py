@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +13,12 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import resources, state
-from app.charts import style
 from app.resources import Catalogue
-from app.shown import Look
+from app.shown import MENDED, SIGMA_SOURCE, Look
+from app.styles import style
 
-FITS = ["fits", "fit", "gz"]
-_SHOWN = 3  # sentences at once: a folder of bad uploads must not push the star off the page
+SAID_HEIGHT = 46  #: pixels that `problems` takes, its gap included
+_LONG = 150  # letters of a sentence that fit one line of the page
 
 # Streamlit leaves room for reading; a screen of figures wants it for the figures. Facts are a table of two columns.
 _STYLE = """<style>
@@ -28,7 +29,21 @@ _STYLE = """<style>
 .facts td {padding: .1rem 0; border: 0; vertical-align: top; text-align: left; font-weight: 400}
 .facts td + td {text-align: right; font-variant-numeric: tabular-nums; overflow-wrap: anywhere}
 .facts tr.rule > * {border-top: 1px solid rgba(153,153,153,.4); padding-top: .3rem}
-.facts small {opacity: .75}
+.facts small, .facts .small {opacity: .75; font-size: .72rem; font-weight: 400}
+.facts th {padding: .1rem 0; border: 0; text-align: left; font-weight: 400}
+.facts tr.more td:first-child {text-decoration: underline dotted; text-underline-offset: .15rem; cursor: help}
+.facts td:first-child {white-space: nowrap; padding-right: .4rem}
+.facts.numbers {table-layout: fixed; line-height: 1.12}
+.facts.numbers td {padding: .03rem 0}
+.facts.numbers tr.rule > * {padding-top: .15rem}
+.facts.numbers td {text-align: right; font-variant-numeric: tabular-nums}
+.st-key-said details {background: rgba(255,196,0,.14); border-color: transparent}
+.st-key-said summary {padding: .3rem .8rem; min-height: 0}
+@media (max-width: 1000px) {
+  .st-key-bar [data-testid=stHorizontalBlock], .st-key-look [data-testid=stHorizontalBlock] {flex-wrap: wrap}
+  .st-key-bar [data-testid=stColumn] {min-width: 12rem}
+  .st-key-look [data-testid=stColumn] {min-width: 100%}
+}
 .origin {display: block; padding: .2rem .4rem; border: 1.5px solid currentColor; border-radius: .25rem;
   font-size: .75rem; text-align: center; margin: .15rem 0 .35rem}
 .name {font-size: 1rem; font-weight: 600; overflow-wrap: anywhere}
@@ -59,31 +74,38 @@ def plain(text: str) -> str:
 
 
 def problems(said: Sequence[str]) -> None:
-    """Sentences about what went wrong: fact, then remedy."""
-    for sentence in said[:_SHOWN]:
-        st.error(plain(sentence))
-    if len(said) > _SHOWN:
-        st.error(f"{len(said) - _SHOWN} more could not be shown; mend these first.")
+    """Sentences about what went wrong: fact, then remedy; one line however many, so that the star stays in sight."""
+    if not said:
+        return
+    if len(said) == 1 and len(said[0]) <= _LONG:
+        st.warning(plain(said[0]))
+        return
+    more = f" **(and {len(said) - 1} more)**" if len(said) > 1 else ""
+    box = st.container(key="said").expander(plain(textwrap.shorten(said[0], _LONG, placeholder=" ...")) + more,
+                                            icon=":material/warning:")
+    box.markdown("\n".join(f"- {plain(sentence)}" for sentence in said))
 
 
 def bar() -> None:
-    """The bar on every page: star, S/N, methods, seed, upload, wavelengths; it decides the choice of this run."""
-    star, snr, methods, seed, more = st.columns([3.2, 2.6, 3.6, 0.9, 0.9], gap="small", vertical_alignment="bottom")
-    drawer = more.popover("More", width="stretch")
+    """The bar on every page: star, S/N, methods, upload, more; it decides the choice of this run."""
+    with st.container(key="bar"):
+        star, snr, methods, upload, more = st.columns([3.6, 2.4, 3.2, 1.1, 1], gap="small", vertical_alignment="bottom")
     # the one widget that comes before the choice: what was uploaded decides which stars there are
-    files = drawer.file_uploader("Your own spectra (LAMOST FITS; they stay on this machine)", FITS, key="files",
-                                 accept_multiple_files=True)
+    files = upload.popover("Upload", icon=":material/upload:", width="stretch").file_uploader(
+        "Your own spectra: LAMOST low resolution, .fits or .fits.gz; they stay on this machine", key="files",
+        accept_multiple_files=True)  # of any extension: core says what is wrong with a file, the browser would not
     catalogue = resources.catalogue((file.name, file.getvalue()) for file in files)
     st.session_state["catalogue"] = catalogue
     stars, names = catalogue.stars, resources.methods()
     uploads = {key for key in stars if key.startswith("upload:")}
     state.begin(stars, names, resources.default(stars))
-    if new := sorted(uploads - st.session_state.get("uploads", set())):
+    if new := [key for key in stars if key in uploads - st.session_state.get("uploads", set())]:
         state.pick(new[0], stars)
     st.session_state["uploads"] = uploads
 
     star.selectbox("Star", list(stars), key="star", format_func=lambda key: stars[key].label,
-                   placeholder="No star: upload one", help="Type to search.")
+                   placeholder="No star: upload one",
+                   help="Type to search by designation, class, S/N or obsid. Best data first.")
     own = stars[st.session_state["star"]].own if st.session_state["star"] in stars else math.nan
     steps = state.steps(own, st.session_state["wanted"])
     if len(steps) > 1:
@@ -95,12 +117,17 @@ def bar() -> None:
         snr.text_input("S/N (LAMOST's S/N_g)", f"as observed, {own:.1f}: too low to degrade", disabled=True)
     methods.multiselect("Methods", names, key="methods", format_func=lambda name: style(name).name,
                         placeholder="None: only what was measured")
-    seed.number_input("Seed", 0, state.MAX_SEED, key="seed", help="Of the added noise and of the methods' draws.")
+    drawer = more.popover("More", width="stretch")
+    drawer.number_input("Seed", 0, state.MAX_SEED, key="seed", help="Of the added noise and of the methods' draws.")
     drawer.toggle("Wavelengths in air", key="air")
     _, said = state.finish()
-    for sentence in said:
-        st.warning(plain(sentence))
-    problems(catalogue.problems)
+    st.session_state["said"] = [*said, *catalogue.problems]
+
+
+def said() -> list[str]:
+    """What the bar could not do in this run, for the pages to show with their own."""
+    sentences: list[str] = st.session_state["said"]
+    return sentences
 
 
 def catalogue() -> Catalogue:
@@ -116,8 +143,11 @@ def plot(figure: go.Figure, key: str, name: str, alt: str) -> None:
     st.plotly_chart(figure, key=key, config=config, alt=alt)
 
 
-def _rows(rows: Sequence[tuple[str, str]]) -> str:
-    return "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in rows)
+def _rows(rows: Sequence[tuple[str, str, str]]) -> str:
+    """Rows of a table: name, value, and what the pointer is told about it."""
+    told = [f' class="more" title="{html.escape(more)}"' if more else "" for _, _, more in rows]
+    return "".join(f"<tr{which}><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>"
+                   for which, (name, value, _) in zip(told, rows, strict=True))
 
 
 def facts(look: Look) -> None:
@@ -128,42 +158,56 @@ def facts(look: Look) -> None:
         value = known.get(key)
         return f"{value:{form}} {unit}" if isinstance(value, float) and math.isfinite(value) else ""
 
-    badge = "<b>SIMULATED</b><br>truth known" if star.simulated else "<b>OBSERVED</b><br>truth unknown"
+    badge = "<b>SIMULATED</b> truth known" if star.simulated else "<b>OBSERVED</b> truth unknown"
     blue, red = look.spectra.noise.scale
     whose = "true" if star.simulated else "pipeline"
-    shown = f"{star.own:.1f}" + (f" → {look.snr:.4g}" if look.snr < star.own else "")
+    source = "" if star.simulated else f"; {SIGMA_SOURCE}"
     rows = [
-        ("Class", str(known.get("subclass") or known.get("class") or "")), ("Release", str(known.get("release") or "")),
-        ("S/N_g", shown), (f"rv ({whose})", number("rv", "+.1f", "km/s")), ("Teff", number("teff", ".0f", "K")),
-        ("log g", number("logg", ".2f", "dex")), ("[Fe/H]", number("feh", "+.2f", "dex")),
-        ("σ true / quoted", f"{blue:.2f} blue, {red:.2f} red"),
-        ("Dead pixels", f"{int((~look.spectra.measured).sum())} of {look.spectra.wave.size}"),
+        ("Class", str(known.get("subclass") or known.get("class") or ""), ""),
+        ("Release", str(known.get("release") or ""), ""), ("S/N_g", look.degraded, ""),
+        (f"rv ({whose})", number("rv", "+.1f", "km/s"), ""), ("Teff", number("teff", ".0f", "K"), ""),
+        ("log g", number("logg", ".2f", "dex"), ""), ("[Fe/H]", number("feh", "+.2f", "dex"), ""),
+        ("σ true / quoted", f"{blue:.2f} blue, {red:.2f} red{source}", ""),
+        ("ivar mended", f"{star.mended} px" if star.mended else "", MENDED),
+        ("Dead pixels", f"{int((~look.spectra.measured).sum())} of {look.spectra.wave.size}", ""),
     ]
     st.html(f'<div class="name">{html.escape(star.name)}</div><div class="origin">{badge}</div>'
             f'<table class="facts">{_rows([row for row in rows if row[1]])}</table>')
 
 
 def answers(look: Look) -> None:
-    """Each method's chi-square, its error where truth is known, and whether it has an error bar."""
+    """Each method's chi-square and distance from the reference, everywhere and in the lines, and its error bar."""
     if not look.answers:
         st.caption("No method chosen; add one in the bar above.")
         return
-    truth = look.star.truth is not None
-    body = ""
+    to = "truth" if look.star.truth is not None else "own" if look.own is not None else ""
+    head = '<td colspan="2">chi2 per pixel</td>' + (f'<td colspan="2">rms − {to}</td>' if to else "")
+    halves = "<td>all</td><td>lines</td>" * (2 if to else 1)
+    body = f'<tr>{head}</tr><tr class="small">{halves}</tr>'
     for answer in look.answers:
         bar = "no error bar" if answer.low is None else "68 % band"
-        rms = f"<td>{answer.rms:.3f}</td>" if answer.rms is not None else ""
-        body += (f'<tr class="rule"><td>{html.escape(style(answer.method).name)}<br><small>{bar}</small></td>'
-                 f"<td>{answer.chi2:.2f}</td>{rms}</tr>")
-    head = ("<tr><td></td><td>chi2<br><small>per pixel</small></td>"
-            + ("<td>rms − truth<br><small>[continuum]</small></td>" if truth else "") + "</tr>")
-    st.html(f'<table class="facts">{head}{body}</table>')
+        numbers = [f"{answer.chi2:.2f}", f"{answer.chi2_lines:.2f}"]
+        numbers += [f"{rms:.3f}" for rms in (answer.rms, answer.rms_lines) if rms is not None]
+        body += (f'<tr class="rule"><th colspan="4">{html.escape(style(answer.method).name)} <small>{bar}</small></th>'
+                 "</tr><tr>" + "".join(f"<td>{number}</td>" for number in numbers) + "</tr>")
+    st.html(f'<table class="facts numbers">{body}</table>')
+    live = look.spectra.measured[0]
+    count, inside = int(live.sum()), int((live & look.lines).sum())
+    said = (
+        f"**chi2** is the mean of ((observed − method) / σ)². A method that is right has 1 within √(2/N): "
+        f"± {math.sqrt(2 / max(count, 1)):.2f} over all {count} pixels, ± {math.sqrt(2 / max(inside, 1)):.2f} over the "
+        f"{inside} of the zoomed lines. Below 1 it kept noise. Near 1 it may still have erased lines, which few pixels "
+        "hold: look at *lines*. ")
+    if to:
+        whom = "the truth" if to == "truth" else f"the star's {look.own_name}, which is noisy itself"
+        said += f"**rms** is the root mean square difference from {whom}, in units of the continuum."
+    st.caption(":small[1 is necessary, not sufficient]", help=said)
 
 
 def download(look: Look) -> None:
     """The shown spectra as a file."""
     st.download_button("CSV", look.csv, file_name=look.file, mime="text/csv", on_click="ignore", width="stretch",
-                       icon=":material/download:", help="What is shown: wavelengths, flux, sigma, truth, each method.")
+                       icon=":material/download:", help="What is shown, pixel by pixel, and a header.")
 
 
 def sources(found: Catalogue, folders: Sequence[str]) -> None:

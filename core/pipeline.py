@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from core.models.baselines import Noisy, SavitzkyGolay, Wavelet
+from core.models.gaussian import PCA, Wiener
+from core.models.mixture_sampler import MixtureSampler
 from core.models.observation import Observation, Reconstructor, check_draws
 from core.spectrum import Samples, Spectra
 
@@ -18,6 +20,9 @@ METHODS: dict[str, Callable[..., Reconstructor]] = {
     "noisy": Noisy,
     "savgol": SavitzkyGolay,
     "wavelet": Wavelet,
+    "pca": PCA,
+    "wiener": Wiener,
+    "mixture": MixtureSampler,
 }
 
 

@@ -36,8 +36,7 @@ def server(folder: str | None = None, wait: float = 60.0) -> Iterator[str]:
     if folder:
         environment["TRUELINE_FOLDER"] = str(Path(folder).resolve())
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.address", "127.0.0.1",
-               "--server.port", str(port), "--server.headless", "true", "--server.fileWatcherType", "none",
-               "--client.toolbarMode", "minimal"]
+               "--server.port", str(port), "--server.headless", "true", "--server.fileWatcherType", "none"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:

@@ -115,11 +115,12 @@ def test_an_upload_is_shown_and_a_bad_one_is_a_sentence(
     page = chrome.new_page(viewport={"width": 1280, "height": 720})
     page.goto(address)
     settled(page)
-    page.get_by_role("button", name="More").click()
+    page.get_by_role("button", name="Upload").click()
     (tmp_path / "bad.fits").write_bytes(b"no FITS at all")
     files = [str(library.BUNDLED / "sim-02.fits.gz"), str(tmp_path / "bad.fits")]
     page.locator("input[type=file]").set_input_files(files)
     page.wait_for_url("**star=upload**", timeout=15_000)
+    page.locator("[data-testid=stAlert]").wait_for(timeout=30_000)  # comes with the answers, after the link
     settled(page)
     assert page.locator("[data-testid=stAlert]").count() == 1
     assert "bad.fits" in page.locator("[data-testid=stAlert]").inner_text()
@@ -129,10 +130,14 @@ def test_an_upload_is_shown_and_a_bad_one_is_a_sentence(
 
 
 def test_a_path_in_the_url_reads_nothing(address: str, chrome: sync_api.Browser) -> None:
-    page = chrome.new_page()
+    page = chrome.new_page(viewport={"width": 1280, "height": 720})
     page.goto(f"{address}/?star=/etc/passwd&folder=/etc")
     settled(page)
     assert "star that is not here" in page.locator("[data-testid=stAlert]").inner_text()
+    for figure in page.locator(".js-plotly-plot").all():
+        box = figure.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 720, "a bad link must not push the lines off the screen"
     page.get_by_role("link", name="About").click()
     page.get_by_text("What it does not show").wait_for(timeout=10_000)
     page.get_by_text("Folder: 1").wait_for(timeout=10_000)

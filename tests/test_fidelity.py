@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core.metrics.fidelity import chi_square, error, residual, rms_error
+from core.metrics.fidelity import chi_square, error, in_windows, residual, rms_error
 from core.spectrum import Kernel, Spectra
 
 PIXELS = 4000
@@ -78,3 +78,27 @@ def test_rms_error_is_that_of_the_difference() -> None:
 def test_another_shape_is_refused(rng: np.random.Generator) -> None:
     with pytest.raises(ValueError, match="must end in"):
         residual(TRUTH, observed(rng, Kernel()))
+
+
+def test_an_erased_line_is_seen_inside_its_window_and_hardly_elsewhere(rng: np.random.Generator) -> None:
+    window = (5590.0, 5610.0)
+    inside = in_windows(WAVE, [window])
+    line = 0.4 * np.exp(-0.5 * ((WAVE - 5600.0) / 4.0) ** 2)
+    clean = observed(rng, Kernel())
+    spectra = Spectra(WAVE, clean.flux - line, clean.ivar, clean.continuum, clean.meta, clean.noise)
+    shape = spectra.flux.shape
+    kept, erased = np.broadcast_to(TRUTH - line, shape), np.broadcast_to(TRUTH, shape)
+    scatter = np.sqrt(2 / (spectra.measured & inside).sum(-1).min())
+    assert (np.abs(chi_square(kept, spectra, inside) - 1) < 4.5 * scatter).all(), "control: the line kept is right"
+    assert (chi_square(erased, spectra, inside) > 1 + 4.5 * scatter).all()
+    assert (chi_square(erased, spectra) < 1.15).all(), "over all pixels the eraser looks right, which is the point"
+    assert np.allclose(rms_error(erased, kept, inside & spectra.measured) ** 2,
+                       [(line[live & inside] ** 2).mean() for live in spectra.measured])
+
+
+def test_windows_hold_their_ends_may_overlap_and_may_be_none() -> None:
+    assert in_windows([1.0, 2.0, 3.0, 4.0], [(2.0, 3.0), (3.0, 3.5)]).tolist() == [False, True, True, False]
+    assert not in_windows(WAVE, []).any()
+    ones = np.ones((1, PIXELS))
+    spectra = Spectra(WAVE, ones, ones, ones, pd.DataFrame(index=[0]))
+    assert np.isnan(chi_square(ones, spectra, in_windows(WAVE, []))).all()

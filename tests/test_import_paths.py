@@ -21,8 +21,12 @@ def python(*arguments: str, cwd: Path) -> str:
     return done.stdout
 
 
+#: what can be run; the other files of the folder are parts of these
+SCRIPTS = sorted(f.stem for f in (ROOT / "scripts").glob("*.py") if '__name__ == "__main__"' in f.read_text())
+
+
 @pytest.mark.parametrize("where", ["checkout", "elsewhere"])
-@pytest.mark.parametrize("script", sorted(file.stem for file in (ROOT / "scripts").glob("[!_]*.py")))
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_explains_itself_from(where: str, script: str, tmp_path: Path) -> None:
     said = python("-m", f"scripts.{script}", "--help", cwd=ROOT if where == "checkout" else tmp_path)
     assert said.lower().startswith("usage")

@@ -242,8 +242,20 @@ def test_a_gzip_bomb_is_refused_without_unpacking_it_all(tmp_path):
 
 def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "README.md").write_text("no spectra")
-    with pytest.raises(ValueError, match="holds no FITS file"):
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(ValueError, match="holds no FITS file; LAMOST spectra end in .fits"):
         lamost.read_folder(tmp_path)
+
+
+def test_a_folder_whose_spectra_lie_one_deeper_is_refused_with_their_folder(made, tmp_path):
+    for name in ("another", "plate"):
+        (tmp_path / name).mkdir()
+    made(name="plate/star.fits.gz")
+    with pytest.raises(ValueError, match="holds no FITS file itself; its subfolder plate does; name that one"):
+        lamost.read_folder(tmp_path)
+    assert len(lamost.read_folder(tmp_path / "plate", progress=False)[0]) == 1
+    made()  # a file of its own: what is deeper is ignored
+    assert len(lamost.read_folder(tmp_path, progress=False)[0]) == 1
 
 
 def test_a_folder_that_cannot_be_read_is_refused(tmp_path, monkeypatch):

@@ -7,12 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from core.data import noise
 from core.data.grid import N_PIXELS, WAVE
-from core.data.noise import LAMOST_NOISE, MODEL_FILE, NoiseModel, add_noise, degrade, snr
-from core.data.noise_measure import adopted_kernel
+from core.data.noise import MODEL_FILE, add_noise, degrade, snr
 from core.spectrum import WHITE, Kernel, Spectra
 
 RESULTS = MODEL_FILE.parents[1] / "results"
@@ -160,117 +158,3 @@ def test_degrading_twice_wants_two_seeds():
 def test_a_target_that_cannot_be_is_refused(target, message):
     with pytest.raises(ValueError, match=message):
         degrade(clean(2), target)
-
-
-# ------------------------------------------------------------------------------------------------ drawn maps
-
-
-@pytest.fixture(scope="module")
-def model() -> NoiseModel:
-    return NoiseModel.load()
-
-
-def as_spectra(sigma: np.ndarray) -> Spectra:
-    ivar = np.where(np.isfinite(sigma), 1 / sigma**2, 0.0)
-    return Spectra(WAVE, np.ones_like(ivar), ivar, np.ones_like(ivar), pd.DataFrame(index=range(len(ivar))))
-
-
-@pytest.mark.parametrize("dead", [True, False])
-@pytest.mark.parametrize("target", [1.5, 5.0, 20.0, 100.0, 500.0])
-def test_a_drawn_map_reaches_the_wanted_s_n_exactly(model, rng, target, dead):
-    sigma = model.draw(np.full(30, target), rng, dead=dead)
-    np.testing.assert_allclose(snr(as_spectra(sigma)), target, rtol=1e-5)
-    assert (sigma > 0).all()
-    assert np.isfinite(sigma).all() == (not dead)
-    assert sigma[:, np.isfinite(sigma).all(axis=0)].std(axis=0).min() > 0  # two draws are two maps
-
-
-def test_a_drawn_map_for_given_curves_reaches_the_wanted_s_n_exactly(model, rng):
-    curves = np.stack([(WAVE / 5000) ** p for p in (-3.0, 0.0, 3.0)])
-    sigma = model.draw([3.0, 30.0, 300.0], rng, curve=1e5 * curves)
-    np.testing.assert_allclose(snr(as_spectra(sigma)), [3.0, 30.0, 300.0], rtol=1e-5)
-    blue = np.nanmedian(np.where(np.isfinite(sigma), sigma, np.nan)[:, 300:500], axis=1) * [3, 30, 300]
-    assert blue[0] < blue[1] < blue[2]  # a blue star is well measured in the blue
-
-
-def test_drawn_maps_show_the_sky_the_arm_join_and_the_blue_end_and_a_flat_map_does_not(model, rng):
-    def shape(sigma: np.ndarray) -> np.ndarray:
-        m = np.median(sigma, axis=0)
-        part = {name: m[(low < WAVE) & (high > WAVE)] for name, low, high in (
-            ("sky", 5575, 5583), ("beside", 5540, 5620), ("join", 5700, 5900), ("green", 5300, 5500),
-            ("blue", 3715, 3800))}
-        return np.array([part["sky"].max() / np.median(part["beside"]), part["join"].max() / np.median(part["green"]),
-                         np.median(part["blue"]) / np.median(part["green"])])
-
-    faint, bright = (shape(model.draw(np.full(40, s), rng, dead=False)) for s in (5.0, 300.0))
-    assert (faint > [5.0, 1.5, 8.0]).all()
-    assert (bright > [1.1, 1.3, 3.0]).all()
-    assert faint[0] > 3 * bright[0]  # a bright star drowns the sky
-    assert (shape(np.ones((2, N_PIXELS))) == 1).all()  # the control
-
-
-def test_gaps_are_as_frequent_as_measured(model, shared, rng):
-    from core.data import lamost
-
-    real, _ = lamost.read_folder(shared / "lamost", progress=False)
-    real = real.select((real.meta["release"] == "pilot").to_numpy())
-    band = (WAVE > 7575) & (WAVE < 7700)  # dead in half of the draws by choice, in all pilot spectra
-    third = np.searchsorted(model.thirds, snr(real))
-
-    def agree(real_: np.ndarray, drawn: np.ndarray) -> bool:
-        error = np.hypot(real_.std() / np.sqrt(len(real_)), drawn.std() / np.sqrt(len(drawn)))
-        return bool(abs(drawn.mean() - real_.mean()) < 4 * error)
-
-    dead, starts = [], []
-    for t, target in enumerate((5.0, 20.0, 60.0)):  # the blue end is drawn by S/N, the other gaps are alike at any S/N
-        drawn = model.gaps(np.full(200, target), rng)
-        dead.append(drawn[:, ~band].mean(axis=1))
-        starts.append((~drawn).argmax(axis=1))
-        assert agree(real.measured[third == t].argmax(axis=1), starts[-1])
-    measured, dead_ = (~real.measured)[:, ~band].mean(axis=1), np.concatenate(dead)
-    assert agree(measured, dead_)
-    assert not agree(2 * measured, dead_)  # the controls
-    assert not agree(real.measured[third == 0].argmax(axis=1), starts[2])
-    chance = model.gaps(np.full(400, 20.0), rng)[:, band].all(axis=1).mean()
-    assert abs(chance - model.telluric_gap[0]) < 5 * 0.5 / np.sqrt(400)
-
-
-@pytest.mark.parametrize(("target", "curve", "message"), [
-    (0.0, None, "give positive numbers"), (np.nan, None, "give positive numbers"),
-    (5.0, np.ones((2, N_PIXELS)), r"give \(1, 3840\)"), (5.0, np.zeros((1, N_PIXELS)), "positive numbers")])
-def test_a_map_that_cannot_be_drawn_is_refused(model, rng, target, curve, message):
-    with pytest.raises(ValueError, match=message):
-        model.draw(target, rng, curve)
-
-
-def test_the_same_generator_draws_the_same_maps(model):
-    a, b = (model.draw([5.0, 50.0], np.random.default_rng(1)) for _ in range(2))
-    np.testing.assert_array_equal(a, b)
-
-
-def test_a_missing_or_foreign_model_file_is_refused_with_the_command_that_makes_it(tmp_path):
-    for content in (None, b"nothing of this kind", {"photon": np.ones(3, np.float32)}):
-        file = tmp_path / "model.safetensors"
-        if isinstance(content, bytes):
-            file.write_bytes(content)
-        elif content is not None:
-            save_file(content, file)
-        with pytest.raises(ValueError, match="scripts.prepare noise") as caught:
-            NoiseModel.load(file)
-        assert caught.match("model.safetensors")
-
-
-def test_a_saved_model_is_the_same_model(model, tmp_path):
-    model.save(tmp_path / "again.safetensors")
-    again = load_file(tmp_path / "again.safetensors")
-    for name, value in load_file(MODEL_FILE).items():
-        np.testing.assert_array_equal(again[name], value)
-
-
-def test_the_constant_the_model_file_and_the_committed_table_state_the_same_noise(model):
-    table = pd.read_csv(RESULTS / "noise.csv")
-    own = np.array(adopted_kernel(table[table["residual"] == "own"]))
-    np.testing.assert_allclose([*model.noise.scale, *model.noise.rho], own, atol=1e-4)
-    np.testing.assert_allclose([*LAMOST_NOISE.scale, *LAMOST_NOISE.rho], own, atol=0.005)
-    every = np.array(adopted_kernel(table[table["residual"] == "all"]))
-    assert np.abs(every - own).max() > 0.1  # the control: with what the plate shares it would be another kernel

@@ -10,7 +10,7 @@ from core.data import grid
 from core.data.lamost_write import LAMOST_WAVE
 from core.data.noise import add_noise
 from core.data.pairs import Pairs, align, from_clean, from_repeats
-from core.spectrum import Spectra
+from core.spectrum import Kernel, Spectra
 
 LINES = np.random.default_rng(3).uniform(3800, 8900, 150)
 WAVE = LAMOST_WAVE
@@ -163,6 +163,29 @@ def test_noise_on_clean_flux_gives_pairs_that_agree_within_their_errors():
     np.testing.assert_allclose(pairs.clean.flux * pairs.clean.continuum, clean, rtol=1e-9)
     assert not pairs.noisy.measured[:, 100:110].any()
     assert pairs.clean.measured.all()
+
+
+def test_a_clean_member_with_errors_of_its_own_has_them_in_the_noisy_one_s_unit(rng):
+    clean = observed(rng, 200, tilt=0.5)
+    pairs = from_clean(clean, white, seed=1)
+    unit = clean.continuum / pairs.clean.continuum
+    assert np.abs(unit - 1).max() > 1e-3  # the control: two units, so dividing or multiplying by their square tells
+    np.testing.assert_allclose(pairs.clean.flux, clean.flux * unit, rtol=1e-12)
+    np.testing.assert_allclose(pairs.clean.ivar * unit**2, clean.ivar, rtol=1e-12)
+    ratio = pairs.clean.flux * np.sqrt(pairs.clean.ivar)
+    np.testing.assert_allclose(ratio, clean.flux * np.sqrt(clean.ivar), rtol=1e-12)  # S/N knows no unit
+    assert np.abs(clean.ivar * unit**4 / clean.ivar - 1).max() > 1e-3
+
+
+def test_a_resampled_member_s_noise_is_correlated_as_the_docstring_warns(rng):
+    still = add_noise(Spectra(grid.WAVE, *(np.ones((40, grid.N_PIXELS)),) * 3, pd.DataFrame(index=range(40))), 1.0, 1,
+                      Kernel((1.0, 1.0), (0.10, 0.10)))
+    for part, variance, rho in ((0.25, 1.06, 0.38), (0.5, 1.10, 0.56)):
+        flux, ivar = grid.resample(grid.WAVE * 10 ** (part * 1e-4), still.flux, still.ivar)
+        z = ((flux - 1) * np.sqrt(ivar))[:, 5:-5]
+        error = 5 * np.sqrt(3 / z.size)
+        assert abs(np.mean(z**2) - variance) < error + 0.005
+        assert abs(np.mean(z[:, 1:] * z[:, :-1]) / np.mean(z**2) - rho) < error + 0.01
 
 
 def test_both_ways_yield_the_same_thing(rng):

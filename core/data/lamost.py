@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +185,20 @@ def read_truth(source: str | Path | bytes, name: str | None = None) -> Array:
     return truth
 
 
+def _fits_files(folder: Path) -> list[Path]:
+    """FITS files of a folder itself, by the end of their name, sorted."""
+    return sorted(p for p in folder.iterdir() if p.name.lower().endswith(SUFFIXES) and not p.name.startswith("."))
+
+
+def _why_empty(folder: Path) -> str:
+    """Where to look instead when a folder has no FITS file: a subfolder that has, or the names they have."""
+    for inner in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        with suppress(OSError):  # one that may not be opened is no hint
+            if _fits_files(inner):
+                return f"holds no FITS file itself; its subfolder {inner.name} does; name that one."
+    return f"holds no FITS file; LAMOST spectra end in {', '.join(SUFFIXES)}."
+
+
 def read_folder(folder: str | Path, workers: int | None = None, progress: bool = True,
                 mend: bool = True) -> tuple[Spectra, pd.DataFrame]:
     """Every FITS file of a folder (not of folders in it), sorted by name; bad files are set aside, other files ignored.
@@ -203,11 +217,11 @@ def read_folder(folder: str | Path, workers: int | None = None, progress: bool =
     """
     folder = Path(folder)
     try:
-        files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(SUFFIXES) and not p.name.startswith("."))
+        files = _fits_files(folder)
     except OSError as err:
         raise ValueError(f"folder {folder} cannot be read ({err.strerror}); check its path and permissions.") from err
     if not files:
-        raise ValueError(f"folder {folder} holds no FITS file; LAMOST spectra end in {', '.join(SUFFIXES)}.")
+        raise ValueError(f"folder {folder} {_why_empty(folder)}")
 
     def attempt(path: Path) -> Spectra | str:
         try:

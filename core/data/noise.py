@@ -12,14 +12,16 @@ from safetensors.numpy import load_file, save_file
 from core.data.grid import N_PIXELS, WAVE
 from core.spectrum import Array, Kernel, Spectra, star_seed
 
-#: g-band window [Angstrom] whose median flux/sigma is LAMOST's SN_G, within 1 % for 90 % of plate B6212 (docs/noise.md)
+#: g-band window [Angstrom] whose median flux / sigma is LAMOST's SN_G, to 1.1 % for 90 % of plate B6212
+#: (docs/noise.md).
 SNR_WINDOW = (4100.0, 5300.0)
 
 MODEL_FILE = Path(__file__).resolve().parents[2] / "checkpoints" / "noise.safetensors"
 
-#: LAMOST's own noise in units of its quoted sigma, measured on plate B6212 (results/noise.csv; a test compares them).
+#: LAMOST's own noise in units of its quoted sigma, of one plate, B6212 (results/noise_extrapolated.csv; a test
+#: compares).
 #: What a plate's stars share on top of it (sky residuals, tellurics) is no noise and is not in here: docs/noise.md.
-LAMOST_NOISE = Kernel(scale=(0.77, 0.71), rho=(0.10, 0.13))
+LAMOST_NOISE = Kernel(scale=(0.74, 0.60), rho=(0.10, 0.05))
 
 _IN_WINDOW = (WAVE > SNR_WINDOW[0]) & (WAVE < SNR_WINDOW[1])
 
@@ -104,8 +106,8 @@ class NoiseModel:
         jitter: (L,) standard deviation of log variance from pixel to pixel.
         log_curve: (m, L) mean log curve shape, then its principal shapes times their standard deviation.
         start: (3, 21) quantiles 0, .05 .. 1 of the first live pixel, by thirds of S/N_g; thirds: (2,) their borders.
-        gap_rate: (30,) short gaps per spectrum in equal bins of pixels; gap_length: (21,) quantiles of their length.
-        join_gap: (3,) chance of a dead stretch at the arm join, its mean first pixel and mean length.
+        gaps: (g, 3) every gap that was seen past the first live pixel: first pixel, length, third of S/N_g of its star;
+            gap_spectra: (3,) how many spectra of each third they were seen in.
         telluric_gap: (3,) chance, first pixel and length of the dead A band (all pilot spectra, none later: half).
         kernel: (4,) scale blue, red and rho blue, red.
     """
@@ -118,9 +120,8 @@ class NoiseModel:
     log_curve: Array
     start: Array
     thirds: Array
-    gap_rate: Array
-    gap_length: Array
-    join_gap: Array
+    gaps: Array
+    gap_spectra: Array
     telluric_gap: Array
     kernel: Array
 
@@ -182,7 +183,7 @@ class NoiseModel:
 
         # S/N rises with brightness b; var = P/(b g) + S/(b g)^2 at the median pixel is a quadratic in 1/b, but the
         # median moves with b, so bisect in log b
-        gone = self.gaps(want, rng) if dead else np.zeros((n, N_PIXELS), dtype=bool)
+        gone = self.dead(want, rng) if dead else np.zeros((n, N_PIXELS), dtype=bool)
         few = np.flatnonzero(_IN_WINDOW)
         # S/N_g is the median of live pixels, and the dead ones are the noisy ones; where all are dead, count them all
         skip = gone[:, few] & ~gone[:, few].all(axis=1, keepdims=True)
@@ -197,18 +198,21 @@ class NoiseModel:
         sigma = np.sqrt((self.photon * flux + self.sky) * ripple) / flux
         return np.where(gone, np.inf, sigma)
 
-    def gaps(self, target: Array, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-        """(B, L) True in dead pixels: the blue end (sooner at low S/N), short gaps, the arm join, the A band."""
+    def dead(self, target: Array, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+        """(B, L) True in dead pixels: the blue end (sooner at low S/N), gaps as they were seen, the A band.
+
+        Gaps are drawn from those seen in spectra of the same third of S/N, as many as there, up to ten pixels
+        elsewhere.
+        """
         levels = np.linspace(0, 1, self.start.shape[1])
         out = np.zeros((len(target), N_PIXELS), dtype=bool)
-        edges = np.linspace(0, N_PIXELS, len(self.gap_rate) + 1)
         for row, third in zip(out, np.searchsorted(self.thirds, target), strict=True):
             row[: int(np.interp(rng.random(), levels, self.start[third]))] = True
-            where = np.repeat(np.arange(len(self.gap_rate)), rng.poisson(self.gap_rate))
-            for b in where:
-                first = int(rng.uniform(edges[b], edges[b + 1]))
-                row[first : first + max(1, round(np.interp(rng.random(), levels, self.gap_length)))] = True
-            for chance, first, length in (self.join_gap, self.telluric_gap):
-                if rng.random() < chance:
-                    row[int(first) : int(first + length)] = True
+            seen = self.gaps[self.gaps[:, 2] == third]
+            for first, length, _ in seen[rng.integers(0, len(seen), rng.poisson(len(seen) / self.gap_spectra[third]))]:
+                begin = max(int(first) + int(rng.integers(-10, 11)), 0)
+                row[begin : begin + int(length)] = True
+            chance, first, length = self.telluric_gap
+            if rng.random() < chance:
+                row[int(first) : int(first + length)] = True
         return out

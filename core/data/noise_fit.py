@@ -40,6 +40,7 @@ def fit_model(spectra: Spectra, kernel: tuple[float, float, float, float], modes
         photon, sky = (np.interp(np.arange(N_PIXELS), np.flatnonzero(known), a[known]) for a in (photon, sky))
         ratio = np.log(variance / (photon * curve + sky))
         fibre = np.exp(np.nanmedian(ratio, axis=1))
+        fibre /= np.exp(np.log(fibre).mean())  # or P and S would sink a little each round
     ratio = np.where(live, ratio - np.log(fibre)[:, None], 0.0)
     shapes, weights = _fill(ratio, live, modes)
     smooth = gaussian_filter1d(shapes, 3, axis=1)
@@ -58,25 +59,21 @@ def fit_model(spectra: Spectra, kernel: tuple[float, float, float, float], modes
 
 
 def _gap_statistics(live: npt.NDArray[np.bool_], ratio: Array) -> dict[str, Array]:
-    """What `NoiseModel.gaps` draws from: where spectra start, short gaps, the arm join, the A band."""
+    """What `NoiseModel.gaps` draws from: where spectra start, every gap that was seen, the A band."""
     levels = np.linspace(0, 1, 21)
     first = live.argmax(axis=1)
     thirds = np.quantile(ratio, [1 / 3, 2 / 3])
     third = np.searchsorted(thirds, ratio)
     band = (WAVE > 7575) & (WAVE < 7700)
     telluric = ~live[:, band].any(axis=1) | ((~live[:, band]).sum(axis=1) > 40)
-    rate, lengths, joins = np.zeros(30), [], []
+    gaps = []
     for b, row in enumerate(live):
         dead = np.flatnonzero(~row & (np.arange(N_PIXELS) > first[b]) & ~band)
         for run in np.split(dead, np.flatnonzero(np.diff(dead) > 1) + 1) if len(dead) else []:
-            if len(run) > 60 and 5500 < WAVE[run[0]] < 6000:
-                joins.append((run[0], len(run)))
-            else:
-                rate[run[0] * 30 // N_PIXELS] += 1 / len(live)
-                lengths.append(len(run))
-    join = (len(joins) / len(live), *np.mean(joins, axis=0)) if joins else (0.0, 0.0, 0.0)
+            gaps.append((run[0], len(run), third[b]))
     # the A band was dead in every pilot spectrum and in none of the later ones: half of what users hold, by choice
     a_band = (0.5 if telluric.any() else 0.0, float(np.flatnonzero(band)[0]), float(band.sum()))
     return {"start": np.array([np.quantile(first[third == t], levels) for t in range(3)]), "thirds": thirds,
-            "gap_rate": rate, "gap_length": np.quantile(lengths, levels) if lengths else np.ones(21),
-            "join_gap": np.array(join), "telluric_gap": np.array(a_band)}
+            "gaps": np.array(gaps, dtype=float).reshape(-1, 3),
+            "gap_spectra": np.array([(third == t).sum() for t in range(3)], dtype=float),
+            "telluric_gap": np.array(a_band)}

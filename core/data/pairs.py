@@ -115,7 +115,10 @@ def align(low: Spectra, high: Spectra, max_sep_arcsec: float = 3.0) -> Pairs:
     """Pairs from two observations of each star, row by row: `high` is put at the velocity and in the unit of `low`.
 
     `high` is resampled with its variance by the difference of meta's rv; `low` is never interpolated, so its noise
-    stays as it was measured.
+    stays as it was measured. The clean member keeps `high.noise`, one kernel for all rows, although resampling makes
+    neighbours of it share pixels, by a fraction that differs from row to row: with LAMOST's noise its variance is 1.06
+    to 1.08 times what the kernel and ivar say after a shift by a quarter of a pixel, 1.10 to 1.13 after one by
+    half, and its lag-1 correlation .38 to .56 instead of .05 to .10. Do not take `clean.noise` for its correlation.
 
     Args:
         low: B spectra with ra, dec [deg], rv [km/s] and designation in meta.

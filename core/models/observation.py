@@ -95,6 +95,16 @@ def check_draws(n: int) -> None:
         raise ValueError(f"{n} draws asked for; ask for at least 1.")
 
 
+def normals(generator: torch.Generator, n: int, *sizes: int) -> list[Tensor]:
+    """Standard normal numbers (n, size) for each size; the first rows stay the same when more are asked for.
+
+    All of a draw's numbers lie in one row whose length is a multiple of 16, the block in which PyTorch fills arrays.
+    """
+    width = sum(sizes)
+    rows = torch.randn(n, width + (-width) % 16, generator=generator)
+    return list(torch.split(rows[:, :width], list(sizes), dim=1))
+
+
 class PointEstimate(Reconstructor):
     """A method with one answer per star: n draws are that answer n times, so that every method walks the same path."""
 

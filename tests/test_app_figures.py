@@ -1,0 +1,166 @@
+"""The dashboard's answers, figures and file: what a Look holds, draws and writes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from app import charts, resources
+from app.shown import Answer, Look, Star
+from core import pipeline
+from core.data import noise
+from core.metrics import fidelity
+
+METHODS = ["savgol", "wavelet"]  # filters: quick, and without a band
+
+
+def a_look(snr: float | None = 8.0, methods: list[str] = METHODS) -> Look:
+    stars = resources.catalogue().stars
+    return resources.look(stars[str(resources.default(stars))], snr, methods, 3)
+
+
+def test_a_look_is_what_core_says_it_is() -> None:
+    look = a_look()
+    assert np.isclose(noise.snr(look.spectra)[0], 8.0, rtol=0.2)
+    for answer in look.answers:
+        expected = pipeline.reconstruct(look.spectra, answer.method, seed=3).mean[0]
+        assert np.array_equal(answer.flux, expected)
+        assert np.isclose(answer.chi2, np.nanmean(answer.residual**2))
+        assert answer.low is None
+        assert np.isclose(answer.chi2_lines, np.nanmean(answer.residual[look.lines] ** 2))
+        live = look.spectra.measured[0]
+        assert np.isclose(answer.rms, fidelity.rms_error(answer.flux, look.star.truth, live))
+        assert np.isclose(answer.rms_lines, fidelity.rms_error(answer.flux, look.star.truth, live & look.lines))
+
+
+def test_figures_draw_nothing_across_what_was_not_measured_and_hatch_it() -> None:
+    look = a_look()
+    dead = ~look.spectra.measured[0]
+    assert dead.any()
+    figure = charts.spectrum(look)
+    names = {trace.name: trace for trace in figure.data}
+    assert np.array_equal(np.isnan(names["observed ± 1σ"].y), dead)
+    hatch = names["not measured"]
+    left, right = np.array(hatch.x[::5], dtype=float), np.array(hatch.x[2::5], dtype=float)
+    inside = ((look.spectra.wave[:, None] > left) & (look.spectra.wave[:, None] < right)).any(1)
+    assert np.array_equal(inside, dead)
+    assert hatch.fillpattern.shape == "/"
+
+
+def test_figures_carry_full_axis_names_fixed_colours_and_no_unnamed_method() -> None:
+    look = a_look()
+    for air, medium in ((False, "vacuum"), (True, "air")):
+        for figure in (charts.spectrum(look, air=air), charts.windows(look, air=air, dark=True)):
+            titles = {axis.title.text for axis in [*figure.select_xaxes(), *figure.select_yaxes()]}
+            assert f"Wavelength ({medium}) [Angstrom]" in titles
+            assert "Flux / continuum" in titles
+    shown = {trace.name: trace for trace in charts.spectrum(look).data if trace.showlegend}
+    assert len([name for name in shown if "no error bar" in name]) == len(METHODS)
+    looks = [(shown[f"{charts.style(m).name} (no error bar)"].line.color, charts.style(m).dash) for m in METHODS]
+    assert len(set(looks)) == len(METHODS)
+    assert charts.style("never seen").name == "never seen"
+
+
+def test_only_residuals_beyond_two_sigma_are_coloured() -> None:
+    for trace in charts.spectrum(a_look()).data:
+        if trace.yaxis == "y2" and trace.mode == "markers":
+            assert (np.abs(trace.y) > 2).all()
+
+
+def test_residuals_beyond_the_panel_are_marked_at_its_edge_and_counted() -> None:
+    look = a_look()
+    residual = np.where(look.spectra.measured[0], 0.0, np.nan)
+    at = np.flatnonzero(look.spectra.measured[0])[100:160]
+    residual[at] = np.where(np.arange(60) % 2, 50.0, -9.0)
+    figure = charts.spectrum(replace(look, answers=(replace(look.answers[0], residual=residual),)))
+    notes = [note.text or "" for note in figure.layout.annotations]
+    assert any(n.startswith("60 pixels beyond ±8: ") and n.endswith(" 60") for n in notes)
+    edge = figure.data[-2]
+    assert edge.mode == "markers"
+    assert np.allclose(edge.x, look.spectra.wave[at])
+    assert (np.abs(edge.y) < figure.layout.yaxis2.range[1]).all()
+    assert (np.sign(edge.y) == np.sign(residual[at])).all()
+    assert not charts.beyond(look, 50.0)
+
+
+def test_outliers_do_not_set_the_scale() -> None:
+    look = a_look()
+    flux = look.spectra.flux.copy()
+    flux[0, np.flatnonzero(look.spectra.measured[0])[::400]] = 500.0
+    wild = replace(look, spectra=replace(look.spectra, flux=flux))
+    assert charts.spectrum(wild).layout.yaxis.range[1] < 3
+
+
+def test_a_star_without_methods_or_rv_or_with_a_band_draws() -> None:
+    look = a_look()
+    charts.windows(a_look(methods=[]))
+    charts.spectrum(a_look(methods=[]))
+    meta = look.spectra.meta.drop(columns="rv")
+    charts.windows(replace(look, star=replace(look.star, among=replace(look.star.among, meta=pd.concat([meta] * len(
+        look.star.among), ignore_index=True)))))
+    flux = look.answers[0].flux
+    wide = Answer("exact", flux, flux - 0.1, flux + 0.1, look.answers[0].residual, 1.0, 1.0)
+    names = [trace.name for trace in charts.spectrum(replace(look, answers=(wide,))).data]
+    assert "exact (68 % band)" in names
+
+
+def test_the_csv_says_what_it_is_and_holds_what_is_shown(tmp_path: Path) -> None:
+    look = a_look()
+    text = look.csv()
+    head = [line for line in text.splitlines() if line.startswith("#")]
+    assert any("SIMULATED" in line for line in head)
+    assert any("seed: 3" in line for line in head)
+    assert any("without an uncertainty" in line and all(m in line for m in METHODS) for line in head)
+    (tmp_path / look.file).write_text(text)
+    table = pd.read_csv(tmp_path / look.file, comment="#")
+    assert len(table) == look.spectra.wave.size
+    assert table["flux"].isna().sum() == (~look.spectra.measured).sum()
+    for column, expected in [("truth", look.star.truth), *((a.method, a.flux) for a in look.answers)]:
+        assert np.allclose(table[column], expected, rtol=1e-5, atol=1e-6)
+    assert np.allclose(table["wavelength_vacuum"], look.spectra.wave, rtol=1e-5)
+
+
+def as_if_real() -> Star:
+    """A bundled star whose truth nobody knows."""
+    stars = resources.catalogue().stars
+    star = stars[str(resources.default(stars))]
+    meta = star.among.meta.assign(origin="observed", ivar_mended=12)
+    return replace(star, key="folder:x", source="Folder", among=replace(star.among, meta=meta), truth=None)
+
+
+def test_a_degraded_real_star_is_beside_its_own_spectrum_which_is_not_called_truth() -> None:
+    star = as_if_real()
+    whole, poor = resources.look(star, None, METHODS, 0), resources.look(star, 9.0, METHODS, 0)
+    assert whole.own is None
+    assert all(a.rms is None for a in whole.answers)
+    live = poor.spectra.measured[0]
+    assert np.array_equal(poor.own[live], star.spectra.flux[0][live])
+    assert np.isnan(poor.own[~live]).all()
+    assert np.isclose(poor.answers[0].rms, fidelity.rms_error(poor.answers[0].flux, star.spectra.flux[0], live))
+    for figure in (charts.spectrum(poor), charts.windows(poor, dark=True)):
+        names = [trace.name for trace in figure.data]
+        assert f"own spectrum, S/N {star.own:.0f} (not truth)" in names
+        assert "truth (simulated)" not in names
+    assert any("sky residuals" in note.text for note in charts.spectrum(poor).layout.annotations)
+
+
+def test_the_file_of_a_real_star_says_what_its_sigma_rests_on() -> None:
+    look = resources.look(as_if_real(), 9.0, METHODS, 0)
+    head = "".join(line for line in look.csv().splitlines(keepends=True) if line.startswith("#"))
+    for part in ("OBSERVED", "measured on one 2011 plate", "sky residuals", "ivar_mended: 12 pixels", "not truth"):
+        assert part in head
+    table = look.table()
+    scale = look.spectra.noise.scales(look.spectra.wave)
+    assert np.allclose(table["sigma"], scale * table["sigma_quoted"], equal_nan=True)
+    assert "truth" not in table
+    assert "own_spectrum" in table
+
+
+def test_an_snr_that_missed_its_target_says_so() -> None:
+    look = a_look()
+    assert replace(look, measured=8.05).degraded.endswith("→ 8")
+    assert replace(look, measured=7.8).degraded.endswith("→ 8 (measures 7.8)")
+    assert "→" not in a_look(snr=None).degraded
