@@ -196,6 +196,12 @@ def test_a_missing_mixture_says_how_to_make_one(tmp_path):
         Mixture.load(tmp_path / "none.safetensors")
 
 
+def test_a_broken_file_is_refused_with_the_command_that_makes_it(tmp_path):
+    (tmp_path / "m.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match="scripts.prepare prior"):
+        Mixture.load(tmp_path / "m.safetensors")
+
+
 def test_a_mixture_on_another_grid_is_refused():
     with pytest.raises(ValueError, match="fit it again"):
         Mixture(torch.zeros(1), torch.zeros(1, 10), torch.zeros(1, 2, 10), torch.ones(1, 10), ["physics"])

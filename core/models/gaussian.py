@@ -65,8 +65,7 @@ class PCA(PointEstimate):
     """ivar-weighted least squares on the leading principal components, no prior on their coefficients.
 
     The usual way to clean survey spectra by components (Bailer-Jones et al. 1998, MNRAS 298, 361; with weights as
-    in Budavari et
-    al. 2009, MNRAS 394, 1496). Correlation of the noise is ignored, as it is in practice.
+    in Budavari et al. 2009, MNRAS 394, 1496). Correlation of the noise is ignored, as it is in practice.
 
     Args:
         components: how many.
@@ -97,8 +96,7 @@ class Wiener(Reconstructor):
     and draws.
 
     Exact for stars that are draws of that prior, whatever the noise map, mask and correlation. Twelve smooth
-    factors answer for
-    the unit (see core.models.mixture.Mixture).
+    factors answer for the unit (see core.models.mixture.Mixture).
 
     Args:
         unit_spread: deviation of the smooth factors.
@@ -137,8 +135,5 @@ class Wiener(Reconstructor):
             z, e, white = normals(generator, n, len(centre), N_PIXELS, N_PIXELS + 2)
             c = centre + torch.linalg.solve_triangular(chol.T, z.T, upper=True).T
             smooth = self.prior.mean + c @ self.factors
-            r = self.prior.residual
-            prior = e * r.sqrt()
-            gap = star.y[0].float() - smooth - prior - noise.noise(white)
-            out.append(smooth + prior + r * noise.solve(gap))
+            out.append(noise.complete(star.y[0].float(), smooth, e, white))
         return torch.stack(out, 1).double()

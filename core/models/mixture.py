@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -93,12 +94,9 @@ class StarPosterior:
         out = torch.empty(n, pixels)
         for p in set(pick.tolist()):
             rows = pick == p
-            r = self.noise[p].residual
             c = self.centre[p] + torch.linalg.solve_triangular(self.cholesky[p].T, z[rows].T, upper=True).T
             smooth = self.mean[p] + c @ self.factors[p]
-            prior = e[rows] * r.sqrt()
-            gap = self.y - smooth - prior - self.noise[p].noise(white[rows])
-            out[rows] = smooth + prior + r * self.noise[p].solve(gap)
+            out[rows] = self.noise[p].complete(self.y, smooth, e[rows], white[rows])
         return out
 
 
@@ -147,7 +145,7 @@ class Mixture:
             kinds = json.loads(path.with_suffix(".json").read_text())["kinds"]
             mean = a["centre"] + a["mean"] @ a["basis"]
             return cls(a["log_weight"], mean, a["factors"] @ a["basis"], a["log_residual"].exp(), kinds, unit_spread)
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise ValueError(f"{path} holds no mixture ({error}); run `python -m scripts.prepare prior`.") from error
 
     def posterior(self, observation: Observation) -> StarPosterior:

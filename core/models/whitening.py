@@ -87,6 +87,15 @@ class Whitener:
             self._diagonal = torch.where(self.live, torch.from_numpy(d0[:n]).float(), 0.0)
         return self._diagonal
 
+    def complete(self, y: Tensor, smooth: Tensor, e: Tensor, white: Tensor) -> Tensor:
+        """Draws (n, L) of the clean spectrum from draws of its smooth part (n, L), by Matheron's rule for the residual.
+
+        Args:
+            y: (L,) what was observed; e: (n, L) and white: (n, L + 2) standard normal numbers.
+        """
+        prior = e * self.residual.sqrt()
+        return smooth + prior + self.residual * self.solve(y - smooth - prior - self.noise(white))
+
     def noise(self, z: Tensor) -> Tensor:
         """N^1/2 z: noise (n, L) with the observation's covariance, from white z (n, L + 2)."""
         centre, side = self.taps
