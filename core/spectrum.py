@@ -114,6 +114,8 @@ class Spectra:
         continuum: (B, L) the positive curve that flux was divided by: multiply to come back.
         meta: B rows about the stars: star id, ra, dec [deg], snr_g, rv [km/s], teff [K], logg, feh, origin ...
         noise: how the true noise follows from the quoted sigma; white with scale 1 by default.
+        patterns: (Q, L) of sky and air in units of quoted sigma, of unknown strength N(0, 1) in every star; none by
+            default (core.data.sky has LAMOST's).
 
     Raises:
         ValueError: shapes that disagree, wavelengths not rising, negative or non-finite ivar, non-finite flux,
@@ -126,6 +128,7 @@ class Spectra:
     continuum: Array
     meta: pd.DataFrame
     noise: Kernel = WHITE
+    patterns: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __post_init__(self) -> None:
         wave = np.asarray(self.wave, dtype=np.float64)
@@ -137,6 +140,9 @@ class Spectra:
         shape = (flux.shape[0], wave.size)
         set_ = object.__setattr__  # the documented way to normalise fields of a frozen dataclass
         set_(self, "wave", _frozen("wave", wave, wave.shape))
+        count = len(np.atleast_2d(self.patterns)) if np.size(self.patterns) else 0
+        rows = np.asarray(self.patterns, dtype=np.float64) if count else np.zeros((0, wave.size))
+        set_(self, "patterns", _frozen("patterns", rows, (count, wave.size)))
         for name in ("flux", "ivar", "continuum"):
             set_(self, name, _frozen(name, getattr(self, name), shape))
         if (self.ivar < 0).any():

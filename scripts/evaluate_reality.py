@@ -13,17 +13,19 @@ import torch
 from core.data import real_stars
 from core.data.grid import WAVE, continuum_curve
 from core.data.noise import NoiseModel
+from core.metrics.fidelity import Mask
 from core.metrics.lines import LINES, equivalent_width
 from core.models.mixture import Mixture
 from core.models.mixture_fit import fit_components
 from core.models.observation import Observation
 from core.models.prior_fit import Recipe, as_mixture, simulate
-from core.spectrum import WHITE, Spectra, star_seed
+from core.spectrum import WHITE, Array, Spectra, star_seed
 from scripts.pages import DOCS, fill
 
 ROOT = Path(__file__).resolve().parents[1]
 WHITE_SNR, LAMOST_SNR = (10.0, 20.0, 50.0, 100.0), (5.0, 10.0, 20.0, 30.0, 50.0, 100.0)
 _DRAWS = 64
+FLAGGED = 5.0  # misfit beyond which a star is said to be of no kind that the prior knows
 
 
 def prior_of(kind: str, unit_spread: float) -> Mixture:
@@ -34,7 +36,8 @@ def prior_of(kind: str, unit_spread: float) -> Mixture:
     use = torch.tensor([k == kind for k in whole.kinds])
     weight = whole.log_weight[use] - torch.logsumexp(whole.log_weight[use], 0)
     kinds = [k for k in whole.kinds if k == kind]
-    return Mixture(weight, whole.mean[use], whole.factors[use], whole.residual[use], kinds, unit_spread)
+    return Mixture(weight, whole.mean[use], whole.factors[use], whole.residual[use], kinds, unit_spread,
+                   whole.taps, whole.scales)
 
 
 def observed(stars: Spectra, snr: float, noise: str) -> Spectra:
@@ -57,6 +60,17 @@ def observed(stars: Spectra, snr: float, noise: str) -> Spectra:
     return Spectra(WAVE, np.where(live, y / curve, 1.0), ivar * curve**2, curve / level, stars.meta, model.noise)
 
 
+def widths_inside(draws: Array, truth: Array, live: Mask) -> dict[str, bool]:
+    """Line by line: does the true equivalent width lie within the central 68 % of the draws' (n, L)?"""
+    out = {}
+    for line in LINES.values():
+        low, high = np.searchsorted(WAVE, (min(line.blue[0], line.band[0]), max(line.red[1], line.band[1])))
+        if live[low:high].all():
+            q = np.quantile(equivalent_width(WAVE, draws, line), (0.16, 0.84))
+            out[line.name] = bool(q[0] <= float(equivalent_width(WAVE, truth, line)) <= q[1])
+    return out
+
+
 def _job(task: tuple[Mixture | str, str, float, Spectra]) -> pd.DataFrame:
     """Worker: one row per star for one prior, noise and S/N."""
     torch.set_num_threads(1)
@@ -73,21 +87,15 @@ def _job(task: tuple[Mixture | str, str, float, Spectra]) -> pd.DataFrame:
         z = (mean - truth)[live] / deviation[live]
         generator = torch.Generator().manual_seed(star_seed(stars.stars[b], int(snr), "reality-draws"))
         draws = posterior.draw(_DRAWS, generator).numpy().astype(float)
-        inside, lines = 0, 0
-        for line in LINES.values():
-            low, high = np.searchsorted(WAVE, (min(line.blue[0], line.band[0]), max(line.red[1], line.band[1])))
-            if live[low:high].all():
-                width = equivalent_width(WAVE, draws, line)
-                q = np.quantile(width, (0.16, 0.84))
-                inside += int(q[0] <= float(equivalent_width(WAVE, truth, line)) <= q[1])
-                lines += 1
+        inside = widths_inside(draws, truth, live)
         real = sum(float(w) for j, w in zip(posterior.component, posterior.log_weight.exp(), strict=True)
                    if mixture.kinds[j] == "real")
         square = np.where(live, (mean - truth) ** 2, np.nan)
         blocks = [np.mean(square[k & live]) if (k & live).any() else np.nan for k in _blocks()]
         rows.append({"star": stars.stars[b], "noise": noise, "snr": snr, "mse": np.mean((mean - truth)[live] ** 2),
-                     "covered": np.mean(np.abs(z) < 1), "chi2": np.mean(z**2), "ew_inside": inside, "ew_lines": lines,
-                     "width": np.sqrt(np.mean(deviation[live] ** 2)), "real_weight": real,
+                     "covered": np.mean(np.abs(z) < 1), "chi2": np.mean(z**2), "ew_inside": sum(inside.values()),
+                     "ew_lines": len(inside),
+                     "misfit": posterior.misfit(), "width": np.sqrt(np.mean(deviation[live] ** 2)), "real_weight": real,
                      **{f"block{i}": v for i, v in enumerate(blocks)}})
     return pd.DataFrame(rows)
 
@@ -121,7 +129,8 @@ def summary(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
                         "ew_coverage": part["ew_inside"].sum() / max(part["ew_lines"].sum(), 1),
                         "chi2": part["chi2"].mean(), "median_chi2": part["chi2"].median(),
                         "width": part["width"].mean(),
-                        "real_weight": part["real_weight"].mean()})
+                        "real_weight": part["real_weight"].mean(), "flagged": (part["misfit"] > FLAGGED).mean(),
+                        "rms_kept": np.sqrt(part["mse"][part["misfit"] <= FLAGGED].mean())})
     return pd.DataFrame(out)
 
 
@@ -164,14 +173,15 @@ def page(table: pd.DataFrame) -> None:
         out = part[list(names)].copy()
         out["snr"] = out["snr"].map("{:.0f}".format)
         out["rms"] = [f"{r:.4f} +- {e:.4f}" for r, e in zip(part["rms"], part["rms_err"], strict=True)]
-        for name in ("pixel_coverage", "ew_coverage", "chi2", "median_chi2", "real_weight"):
+        for name in ("pixel_coverage", "ew_coverage", "chi2", "median_chi2", "real_weight", "flagged"):
             if name in out:
                 out[name] = part[name].map("{:.2f}".format)
         return out
 
     white = table[(table["noise"] == "white") & table["group"].isin(["all", "in domain"])]
     lamost = table[(table["noise"] == "LAMOST") & (table["prior"] == "both")]
-    names = ("prior", "group", "stars", "snr", "rms", "pixel_coverage", "ew_coverage", "median_chi2", "real_weight")
+    names = ("prior", "group", "stars", "snr", "rms", "pixel_coverage", "ew_coverage", "median_chi2", "real_weight",
+             "flagged")
     fill(DOCS / "results.md", {
         "reality-white": short(white, *names),
         "reality-lamost": short(lamost[lamost["group"].isin(["all", "in domain"])], *names[1:]),

@@ -1,4 +1,4 @@
-"""Rebuilds every number that ships from its sources: `python -m scripts.prepare noise|library|prior|stars`."""
+"""Rebuilds every number that ships from its sources: `python -m scripts.prepare noise|library|prior|sky|stars`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from core.data import real_stars, synthetic
+from core.data import lamost, real_stars, synthetic
+from core.data import sky as sky_data
 from core.data.bundled import make_stars
+from core.data.grid import WAVE
 from core.data.library import BUNDLED
 from core.data.noise import NoiseModel
 from core.data.reality import Reality
 from core.data.simulator import Simulator
 from core.models import emulator
 from core.models.gaussian import GaussianPrior
+from core.models.mixture import Mixture
 from core.models.prior_fit import Recipe, build, moved, save
+from core.models.sky_fit import fit_sky
 from core.models.templates import NATIVE, Templates
+from scripts.prepare_check import figures
 from scripts.prepare_noise import noise
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,29 +64,50 @@ def prior(args: argparse.Namespace) -> None:
     print(f"{time.time() - start:5.0f} s  wrote the prior to checkpoints/")
 
 
+def sky(args: argparse.Namespace) -> None:
+    """Measure the patterns that sky and air leave in LAMOST spectra, with the mixture's answer taken off."""
+    if not sky_data.FILE.exists():  # reading LAMOST's spectra asks for it
+        sky_data.save(np.zeros((0, len(WAVE))))
+    everything, _ = lamost.read_folder(args.lamost)
+    plate = everything.select((everything.meta["release"] == "pilot").to_numpy())
+    patterns = fit_sky(Mixture.load(), plate)
+    sky_data.save(patterns)
+    print(f"wrote {len(patterns)} patterns; rms in sigma: {np.sqrt((patterns**2).mean(axis=1)).round(3)}")
+
+
 #: part -> what runs it, and the sources it reads: option, place under ../shared, what it is
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[tuple[str, str, str], ...]]] = {
     "noise": (noise, (("library", "library/synspec.npz", "synthetic library"),
                       ("lamost", "lamost", "folder of LAMOST spectra of one plate"))),
     "library": (library, (("library", "library/synspec.npz", "synthetic library"),)),
     "prior": (prior, (("stars", "stars", "folder with miles.npz, stelib.npz, mastar_hc.npz"),)),
+    "sky": (sky, (("lamost", "lamost", "folder of LAMOST spectra of one plate"),)),
     "stars": (stars, ()),
 }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m scripts.prepare", description=__doc__)
-    parts = parser.add_subparsers(dest="part", required=True)
+    parser.add_argument("--check", action="store_true", help="print the figures wanted and measured, and stop")
+    parts = parser.add_subparsers(dest="part", metavar="part", help="which; all of them, in this order, without")
     for name, (run, sources) in PARTS.items():
         part = parts.add_parser(name, help=run.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         for option, place, what in sources:
             part.add_argument(f"--{option}", type=Path, default=ROOT.parent / "shared" / place, help=what)
     args = parser.parse_args()
-    run, sources = PARTS[args.part]
-    for option, _, what in sources:
-        if not getattr(args, option).exists():
-            parser.error(f"{getattr(args, option)} ({what}) is not there; name it with --{option}.")
-    run(args)
+    if args.check:
+        print(figures().to_string(index=False))
+        return
+    for name in [args.part] if args.part else PARTS:
+        run, sources = PARTS[name]
+        for option, place, what in sources:
+            given = getattr(args, option, ROOT.parent / "shared" / place)
+            if not given.exists():
+                parser.error(f"{given} ({what}) is not there; name it with {name} --{option}.")
+            setattr(args, option, given)
+        run(args)
+        for option, _, _ in sources:
+            delattr(args, option)
 
 
 if __name__ == "__main__":

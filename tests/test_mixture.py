@@ -21,28 +21,21 @@ WIDTH = N_PIXELS + 2 * MARGIN
 CORRELATED = Kernel((0.8, 0.7), (0.3, 0.5))
 
 
-def small_mixture(unit_spread: float = 0.0) -> Mixture:
+def small_mixture(unit_spread: float = 0.0, taps: torch.Tensor | None = None,
+                  scales: tuple[float, ...] = (1.0,)) -> Mixture:
     """Three components of eight factors, with lines as sharp as LAMOST's."""
     rng = np.random.default_rng(3)
     lines = gaussian_filter1d((rng.random((3, WIDTH)) < 0.02) * rng.random((3, WIDTH)), 1.2, axis=1)
     factors = gaussian_filter1d(rng.standard_normal((3, 8, WIDTH)), 1.2, axis=2) * 0.03
     tensor = lambda a: torch.tensor(a, dtype=torch.float32)  # noqa: E731
     return Mixture(torch.log(tensor([0.5, 0.3, 0.2])), tensor(1 - 1.2 * lines), tensor(factors),
-                   torch.full((3, WIDTH), 0.002**2), ["physics"] * 3, unit_spread)
+                   torch.full((3, WIDTH), 0.002**2), ["physics"] * 3, unit_spread, taps, scales)
 
 
 def stars_of(mixture: Mixture, n: int, snr: float, kernel: Kernel, rng: np.random.Generator):
     """n draws of the mixture itself, observed with gaps: truth (n, L), velocities, and the observation."""
-    truth, speed = [], []
-    share = mixture.log_weight.double().exp().numpy()
-    for _ in range(n):
-        j = int(rng.choice(3, p=share / share.sum()))
-        v = float(np.clip(rng.choice([50.0, 180.0], p=[0.92, 0.08]) * rng.standard_normal(), -480, 480))
-        t = torch.tensor(rng.standard_normal(8), dtype=torch.float32)
-        x = shifted(mixture.mean[j] + t @ mixture.factors[j], float(pixels_of(v)))
-        truth.append((x + 0.002 * torch.tensor(rng.standard_normal(N_PIXELS), dtype=torch.float32)).numpy())
-        speed.append(v)
-    truth_array = np.array(truth)
+    truth, speed = zip(*(mixture.prior_draw(rng) for _ in range(n)), strict=True)
+    truth_array = torch.stack(truth).numpy()
     sigma = np.exp(0.3 * np.sin(np.arange(N_PIXELS) / 300)) / snr
     ivar = np.broadcast_to(1 / sigma**2, truth_array.shape).copy()
     ivar[:, 900:960] = 0
@@ -72,9 +65,13 @@ def consistent(hits: int, n: int) -> bool:
     return bool(low <= hits / n <= high)
 
 
-@pytest.mark.parametrize("kernel", [WHITE, CORRELATED], ids=["white", "correlated"])
-def test_draws_cover_the_truth_of_the_mixture_itself(kernel):
-    rng, mixture = np.random.default_rng(11), small_mixture()
+@pytest.mark.parametrize(("kernel", "taps", "scales"), [
+    (WHITE, [1.0], (1.0,)), (CORRELATED, [1.0], (1.0,)), (CORRELATED, [0.3, 0.5, 1.0, 0.5, 0.3], (0.3, 1.0, 4.0))],
+    ids=["white", "correlated", "correlated residual of three scales"])
+def test_draws_cover_the_truth_of_the_mixture_itself(kernel, taps, scales):
+    rng = np.random.default_rng(11)
+    unit = torch.tensor(taps) / torch.tensor(taps).norm()
+    mixture = small_mixture(taps=unit, scales=scales)
     truth, _, question = stars_of(mixture, 30, 12.0, kernel, rng)
     draws = np.array([mixture.posterior(question.star(b)).draw(128, torch.Generator().manual_seed(b)).numpy()
                       for b in range(30)])
@@ -118,7 +115,7 @@ def test_the_search_loses_no_star_that_the_full_sum_over_nodes_would_place():
     for b in range(8):
         star = question.star(b)
         fast = mixture.posterior(star)
-        every = mixture._over(star, [(j, float(v)) for j in range(3) for v in np.linspace(-490, 490, 99)])
+        every = mixture.over(star, [0, 1, 2], [float(v) for v in np.linspace(-490, 490, 99)])
         found = {j for j, w in zip(fast.component, fast.log_weight.exp(), strict=True) if w > 0.01}
         true = {j for j, w in zip(every.component, every.log_weight.exp(), strict=True) if w > 0.01}
         assert true <= found

@@ -11,7 +11,8 @@ from test_mixture import WIDTH, small_mixture
 from core.data.grid import N_PIXELS, WAVE
 from core.data.instrument import MARGIN
 from core.models.mixture import Mixture
-from core.models.prior_fit import Recipe, build, join, moved, real_components, save
+from core.models.prior_fit import Recipe, build, join, moved, save
+from core.models.real_components import real_components
 from core.spectrum import Spectra
 
 
@@ -22,23 +23,10 @@ def test_a_held_out_star_among_the_training_ones_is_refused():
         build([stars], Recipe(), print)
 
 
-def test_real_components_have_the_mean_and_covariance_they_were_learned_from(rng):
-    factors = rng.standard_normal((3, WIDTH)) * 0.05
-    stars = 1 + rng.standard_normal((400, 3)) @ factors + 0.001 * rng.standard_normal((400, WIDTH))
-    teff = np.repeat([4000.0, 6000.0], 200)
-    parts = real_components(stars, np.zeros_like(stars), (0, 5000, 9000), teff, 1.0)
-    assert len(parts) == 3
-    assert sum(w for w, *_ in parts) == pytest.approx(1.0)
-    _, mean, loading, residual = parts[0]
-    assert np.abs(mean - 1).max() < 6 * 0.09 / 20  # the error of a mean of 400 whose members scatter by .09
-    variance = (loading**2).sum(0) + residual
-    assert np.median(variance / stars.var(0)) == pytest.approx(1.0, abs=0.02)
-
-
 def test_both_kinds_in_one_mixture_share_the_probability_as_told(rng):
     physics = small_mixture()
     stars = 1 + 0.01 * rng.standard_normal((40, WIDTH))
-    real = real_components(stars, np.zeros_like(stars), (0, 9000), np.full(40, 5000.0), 2.0)
+    real = real_components(stars, np.zeros_like(stars), (0, 9000), np.full(40, 5000.0))
     short = [(w, m, f[:8], r) for w, m, f, r in real]
     both = join(physics, short, share=0.25, unit_spread=0.0)
     weight = both.log_weight.exp()
@@ -48,9 +36,11 @@ def test_both_kinds_in_one_mixture_share_the_probability_as_told(rng):
 
 
 def test_a_saved_mixture_is_the_same_prior(tmp_path):
-    mixture = small_mixture()
+    mixture = small_mixture(scales=(0.5, 2.0), taps=torch.tensor([0.6, 0.8]))
     save(mixture, {"what": "test"}, tmp_path / "m.safetensors")
     again = Mixture.load(tmp_path / "m.safetensors", unit_spread=0.0)
+    assert again.scales == mixture.scales
+    assert torch.equal(again.taps, mixture.taps)
     assert again.kinds == mixture.kinds
     assert float((again.mean - mixture.mean).abs().max()) < 2e-3  # float16 of the basis
     assert float((again.factors - mixture.factors).abs().max()) < 1e-3

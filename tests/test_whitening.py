@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from core.models.observation import Observation
-from core.models.whitening import Whitener
+from core.models.whitening import Whitener, coloured
 from core.spectrum import ARM_JOIN, Array, Kernel
 
 L = 80
@@ -38,40 +38,71 @@ def question(kernel: Kernel, dead: list[int], rng: np.random.Generator) -> tuple
     return observation, residual, s[:, None] * (k @ k.T) * s
 
 
-@pytest.fixture(params=[(k, d) for k in KERNELS for d in DEAD], ids=lambda p: f"{p[0]}-{p[1]}")
+TAPS = {"independent": [1.0], "as wide as a line": [0.2, 0.5, 1.0, 0.6, 0.1, 0.05, 0.3]}
+
+
+def taps_of(name: str) -> torch.Tensor:
+    taps = torch.tensor(TAPS[name])
+    return taps / taps.norm()
+
+
+def dense_residual(residual: torch.Tensor, taps: torch.Tensor) -> Array:
+    """R, spelled out: the moving average as a matrix."""
+    average = np.zeros((L, L + len(taps) - 1))
+    for i in range(L):
+        average[i, i : i + len(taps)] = taps.numpy()
+    root = residual.double().numpy() ** 0.5
+    return root[:, None] * (average @ average.T) * root
+
+
+@pytest.fixture(params=[(k, d, t) for k in KERNELS for d in DEAD for t in TAPS], ids=lambda p: "-".join(p))
 def case(request, rng) -> tuple[Whitener, Array, Array, Array]:
     """Whitener, dense D over all pixels, its inverse over the live ones (zero elsewhere), and which live."""
-    kernel, dead = request.param
+    kernel, dead, name = request.param
     observation, residual, noise = question(KERNELS[kernel], DEAD[dead], rng)
     live = observation.live[0].numpy()
-    total = noise + np.diag(residual.double().numpy())
+    total = noise + dense_residual(residual, taps_of(name))
     inverse = np.zeros((L, L))
     inverse[np.ix_(live, live)] = np.linalg.inv(total[np.ix_(live, live)])
-    return Whitener(observation, residual), total, inverse, live
+    return Whitener(observation, residual, taps_of(name)), total, inverse, live
 
 
 def test_solve_is_the_inverse_over_live_pixels(case, rng):
     whitener, _, inverse, live = case
-    rows = rng.standard_normal((2, 3, L))
-    got = whitener.solve(torch.as_tensor(rows, dtype=torch.float32)).numpy()
-    np.testing.assert_allclose(got, rows @ inverse, atol=2e-5 * np.abs(inverse).max())
-    assert np.all(got[..., ~live] == 0)
+    columns = rng.standard_normal((L, 6))
+    got = whitener.solve(torch.as_tensor(columns, dtype=torch.float32)).numpy()
+    np.testing.assert_allclose(got, inverse @ columns, atol=2e-5 * np.abs(inverse).max())
+    assert np.all(got[~live] == 0)
 
 
 def test_half_makes_the_products_of_the_inverse(case, rng):
     whitener, _, inverse, _ = case
-    rows = rng.standard_normal((4, L))
-    white = whitener.half(torch.as_tensor(rows, dtype=torch.float32)).double().numpy()
-    want = rows @ inverse @ rows.T
-    np.testing.assert_allclose(white @ white.T, want, atol=1e-5 * np.abs(want).max())
+    columns = rng.standard_normal((L, 4))
+    white = whitener.half(torch.as_tensor(columns, dtype=torch.float32)).double().numpy()
+    want = columns.T @ inverse @ columns
+    np.testing.assert_allclose(white.T @ white, want, atol=1e-5 * np.abs(want).max())
 
 
 def test_what_lies_in_dead_pixels_means_nothing(case, rng):
     whitener, _, _, live = case
-    rows = rng.standard_normal((2, L)).astype(np.float32)
-    other = np.where(live, rows, 1e6).astype(np.float32)
+    columns = rng.standard_normal((L, 2)).astype(np.float32)
+    other = np.where(live[:, None], columns, 1e6).astype(np.float32)
     for apply in (whitener.half, whitener.solve):
-        np.testing.assert_array_equal(apply(torch.as_tensor(rows)), apply(torch.as_tensor(other)))
+        got, again = apply(torch.as_tensor(columns)), apply(torch.as_tensor(other))
+        np.testing.assert_array_equal(got[:L][live], again[:L][live])
+
+
+def test_what_the_data_leave_open_is_the_posterior_of_the_residual(case, rng):
+    whitener, total, inverse, _ = case
+    noise = whitener.noise(torch.eye(L + 2)).double().numpy().T
+    residual = total - noise @ noise.T
+    left = np.eye(L) - residual @ inverse
+    columns = rng.standard_normal((L, 3))
+    got = whitener.open(torch.as_tensor(columns, dtype=torch.float32)).numpy()
+    np.testing.assert_allclose(got, left @ columns, atol=2e-4)
+    variance = np.diag(residual - residual @ inverse @ residual)
+    np.testing.assert_allclose(whitener.variance().numpy(), variance, rtol=1e-3, atol=1e-8)
+    np.testing.assert_array_equal(whitener.variance(), whitener.variance())  # also the second time
 
 
 def test_the_determinant_is_that_of_the_live_block(case):
@@ -80,13 +111,6 @@ def test_the_determinant_is_that_of_the_live_block(case):
     assert abs(whitener.log_det - want) < 1e-4
     if not live.all():  # the control: dead pixels' residual counted as data
         assert abs(np.linalg.slogdet(total)[1] - want) > 1
-
-
-def test_the_diagonal_is_the_inverse_s(case):
-    whitener, _, inverse, live = case
-    np.testing.assert_allclose(whitener.diagonal().numpy(), np.diag(inverse), rtol=2e-5)
-    assert np.all(whitener.diagonal().numpy()[~live] == 0)
-    np.testing.assert_array_equal(whitener.diagonal(), whitener.diagonal())  # also the second time
 
 
 def test_noise_has_the_observation_s_covariance(rng):
@@ -105,13 +129,13 @@ def test_white_noise_comes_out_white(rng):
     n = 20_000
     z = torch.as_tensor(rng.standard_normal((n, L + 2)), dtype=torch.float32)
     e = torch.as_tensor(rng.standard_normal((n, L)), dtype=torch.float32)
-    rows = whitener.half(whitener.noise(z) + e * residual.sqrt()).numpy()
-    off = rows.T @ rows / n - np.eye(L)
+    rows = whitener.half((whitener.noise(z) + e * residual.sqrt()).T).numpy()[:L]
+    off = rows @ rows.T / n - np.eye(L)
     assert np.abs(off).max() < 5.5 * np.sqrt(2 / n)  # the largest of 3240 numbers: 4 sigma is likely, 5.5 is not
     pretend = Whitener(Observation(observation.wave, observation.y, observation.ivar, ("a",),
                                    Kernel(KERNELS["strong"].scale)), residual)
-    wrong = pretend.half(whitener.noise(z) + e * residual.sqrt()).numpy()  # the control: correlation forgotten
-    assert np.abs(wrong.T @ wrong / n - np.eye(L)).max() > 20 * np.sqrt(2 / n)
+    wrong = pretend.half((whitener.noise(z) + e * residual.sqrt()).T).numpy()[:L]  # the control: correlation forgotten
+    assert np.abs(wrong @ wrong.T / n - np.eye(L)).max() > 20 * np.sqrt(2 / n)
 
 
 def test_decoupling_is_the_marginal_and_not_the_limit_of_a_large_sigma(rng):
@@ -120,13 +144,15 @@ def test_decoupling_is_the_marginal_and_not_the_limit_of_a_large_sigma(rng):
     whitener = Whitener(observation, torch.zeros(L))
     huge = torch.where(observation.ivar > 0, observation.ivar, 1e-4)  # sigma 100
     limit = Whitener(Observation(observation.wave, observation.y, huge, ("a",), KERNELS["strong"]), torch.zeros(L))
-    rows = torch.as_tensor(rng.standard_normal((3, L)), dtype=torch.float32)
+    columns = torch.as_tensor(rng.standard_normal((L, 3)), dtype=torch.float32)
     live = observation.live[0]
-    got = whitener.solve(rows)[:, live]
-    beside = [29, 41]
-    assert (limit.diagonal()[beside] / whitener.diagonal()[beside] - 1).abs().min() > 0.2
+    got = whitener.solve(columns)[live]
+    beside = torch.zeros(L, 2)
+    beside[[29, 41], [0, 1]] = 1.0
+    for pixel, column in ((29, 0), (41, 1)):
+        assert abs(limit.solve(beside)[pixel, column] / whitener.solve(beside)[pixel, column] - 1) > 0.2
     block = np.linalg.inv(noise[np.ix_(live.numpy(), live.numpy())])
-    np.testing.assert_allclose(got, rows[:, live].double().numpy() @ block, atol=1e-4 * np.abs(got.numpy()).max())
+    np.testing.assert_allclose(got, block @ columns[live].double().numpy(), atol=1e-4 * np.abs(got.numpy()).max())
 
 
 def test_a_pixel_cut_off_from_all_others_stands_alone():
@@ -136,4 +162,16 @@ def test_a_pixel_cut_off_from_all_others_stands_alone():
     whitener = Whitener(observation, residual)
     total = np.diag(noise) + residual.double().numpy()
     want = np.where(observation.live[0].numpy(), 1 / total, 0)
-    np.testing.assert_allclose(whitener.solve(torch.ones(1, L))[0], want, rtol=1e-5)
+    np.testing.assert_allclose(whitener.solve(torch.ones(L, 1))[:, 0], want, rtol=1e-5)
+
+
+def test_a_kernel_too_long_for_the_blocks_is_refused(rng):
+    observation, residual, _ = question(KERNELS["white"], [], rng)
+    with pytest.raises(ValueError, match="at most"):
+        Whitener(observation, residual, torch.ones(40) / 40**0.5)
+
+
+def test_coloured_numbers_have_the_taps_autocorrelation():
+    taps = taps_of("as wide as a line")
+    matrix = coloured(torch.eye(L + len(taps) - 1), taps).double().numpy().T
+    np.testing.assert_allclose(matrix @ matrix.T, dense_residual(torch.ones(L), taps), atol=1e-6)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from core.data import grid
+from core.data import grid, sky
 from core.data.lamost_layouts import find_spectrum, load, read_hdus
 from core.data.line_windows import undo_line_windows
 from core.data.noise import LAMOST_NOISE
@@ -137,10 +138,16 @@ def _name(source: str | Path | bytes, name: str | None) -> str:
     return name or ("upload" if isinstance(source, bytes) else str(source))
 
 
+def _patterns(*origins: str) -> Array:
+    """Sky and air of real spectra; our simulator's files have none."""
+    return np.zeros((0, grid.N_PIXELS)) if all(o == "simulated" for o in origins) else sky.patterns()
+
+
 def _read(source: str | Path | bytes, name: str, mend: bool = True) -> tuple[Spectra, Array | None]:
     wave, flux, ivar, meta, truth = _parse(source, name, mend)
     try:
-        spectra = grid.prepare(wave, flux, ivar, meta=pd.DataFrame([meta])).with_noise(LAMOST_NOISE)
+        spectra = grid.prepare(wave, flux, ivar, meta=pd.DataFrame([meta]))
+        spectra = replace(spectra, noise=LAMOST_NOISE, patterns=_patterns(meta["origin"]))
     except ValueError as err:
         raise ValueError(f"{name}: {err}") from err
     if truth is None:
@@ -240,4 +247,5 @@ def read_folder(folder: str | Path, workers: int | None = None, progress: bool =
     ivar = np.concatenate([empty, *(s.ivar for s in kept)])
     continuum = np.concatenate([empty, *(s.continuum for s in kept)])
     meta = pd.concat([s.meta for s in kept]) if kept else pd.DataFrame()
-    return Spectra(grid.WAVE, flux, ivar, continuum, meta, LAMOST_NOISE), refused
+    patterns = _patterns(*meta["origin"]) if kept else _patterns()
+    return Spectra(grid.WAVE, flux, ivar, continuum, meta, LAMOST_NOISE, patterns), refused

@@ -88,7 +88,9 @@ def degrade(spectra: Spectra, target: float | npt.ArrayLike, seed: int = 0) -> S
     live = spectra.measured
     sigma = np.where(live, 1.0 / np.sqrt(np.where(live, spectra.ivar, 1.0)), 0.0)
     extra = spectra.noise.scales(spectra.wave) * sigma * np.sqrt(factor2 - 1.0) * spectra.noise.colour(spectra.wave, z)
-    return replace(spectra, flux=spectra.flux + extra, ivar=spectra.ivar / factor2)
+    # the sky is as strong as before, in units of a sigma that has grown (by the median factor: patterns are shared)
+    return replace(spectra, flux=spectra.flux + extra, ivar=spectra.ivar / factor2,
+                   patterns=spectra.patterns / np.sqrt(np.median(factor2)))
 
 
 @dataclass(frozen=True, eq=False)

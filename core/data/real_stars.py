@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter1d
 
+from core.data import mangadap
 from core.data.grid import N_PIXELS, WAVE, air_to_vacuum, continuum_curve
 from core.data.noise_measure import TELLURIC
 from core.spectrum import Array, Spectra
@@ -59,28 +60,38 @@ def _from_air(flux: Array, wave_air: Array, source: str) -> tuple[Array, Array]:
     return out, np.where(inside & ~near & (out > 0), 1.0 / (noise * level) ** 2, 0.0)
 
 
-def read(folder: Path) -> dict[str, Spectra]:
-    """The three libraries of `../shared/stars`: keys "miles", "stelib", "mastar".
+def _arrays(path: Path) -> dict[str, mangadap.Arrays]:
+    """The arrays that mangadap.read_package describes, from the package or from ../shared/stars."""
+    if mangadap.is_package(path):
+        return mangadap.read_package(path)
+    out = {}
+    try:
+        for name, file in (("miles", "miles.npz"), ("stelib", "stelib.npz"), ("mastar", "mastar_hc.npz")):
+            with np.load(path / file) as a:
+                out[name] = {k: a[k] for k in a.files}
+    except OSError as error:
+        raise ValueError(f"{path} lacks a library of real stars ({error}); name the folder with --stars.") from error
+    for name in ("miles", "stelib"):
+        out[name]["flux"] = out[name]["flux_u16"].astype(float) * np.reshape(out[name]["flux_scale"], (-1, 1))
+    return out
+
+
+def read(path: Path) -> dict[str, Spectra]:
+    """The three libraries: keys "miles", "stelib", "mastar"; the same stars from either place.
 
     Args:
-        folder: with miles.npz, stelib.npz and mastar_hc.npz (its README says what they hold).
+        path: the folder `../shared/stars` with miles.npz, stelib.npz and mastar_hc.npz (its README says what they
+            hold), or the package that they come from: the wheel of sdss_mangadap 4.5.0, or its installed folder.
 
     Raises:
-        ValueError: a file is missing.
+        ValueError: a file is missing, or `path` is no such package.
     """
-    try:
-        with np.load(folder / "miles.npz") as a:
-            miles = {k: a[k] for k in a.files}
-        with np.load(folder / "stelib.npz") as a:
-            stelib = {k: a[k] for k in a.files}
-        with np.load(folder / "mastar_hc.npz") as a:
-            mastar = {k: a[k] for k in a.files}
-    except OSError as error:
-        raise ValueError(f"{folder} lacks a library of real stars ({error}); name the folder with --stars.") from error
+    libraries = _arrays(path)
+    miles, stelib, mastar = (libraries[name] for name in ("miles", "stelib", "mastar"))
     out = {}
-    flux = miles["flux_u16"].astype(float) * np.reshape(miles["flux_scale"], (-1, 1))
-    out["miles"] = _spectra(*_from_air(flux, miles["wave_air"], "miles"), miles["star"], miles["labels"], "miles")
-    flux = stelib["flux_u16"].astype(float) * np.reshape(stelib["flux_scale"], (-1, 1))
+    flux, ivar = _from_air(miles["flux"], miles["wave_air"], "miles")
+    out["miles"] = _spectra(flux, ivar, miles["star"], miles["labels"], "miles")
+    flux = stelib["flux"]
     waves = stelib["wave0_air"][:, None] + stelib["dwave"][:, None] * np.arange(flux.shape[1])
     # each star was shifted to rest, so each has its own wavelengths
     parts = [_from_air(flux[i : i + 1], wave, "stelib") for i, wave in enumerate(waves)]

@@ -111,7 +111,8 @@ class Wiener(Reconstructor):
         self.factors = torch.cat([self.prior.factors, self.prior.mean * unit])
 
     def posterior(self, observation: Observation) -> tuple[Tensor, Tensor, Whitener]:
-        """Mean (k,) and Cholesky factor of the precision (k, k) of one star's factors, and its noise.
+        """Mean (k,) and Cholesky factor of the precision (k, k) of one star's factors, and its noise. After the star's
+        own factors come the observation's nuisances.
 
         Raises:
             ValueError: another grid, or more than one star.
@@ -119,10 +120,11 @@ class Wiener(Reconstructor):
         if observation.y.shape != (1, N_PIXELS):
             raise ValueError(f"observation of shape {tuple(observation.y.shape)}; give one star: (1, {N_PIXELS}).")
         noise = Whitener(observation, self.prior.residual)
-        rows = noise.half(torch.cat([(observation.y[0].float() - self.prior.mean)[None], self.factors]))
-        g = rows[1:].double()  # at S/N 1000 the unit's factors reach 1e8, where single precision loses the prior's 1
-        chol = torch.linalg.cholesky(g @ g.T + torch.eye(len(g), dtype=torch.float64))
-        centre = torch.cholesky_solve((g @ rows[0].double())[:, None], chol)[:, 0]
+        gap = (observation.y[0].float() - self.prior.mean)[None]
+        white = noise.half(torch.cat([gap, self.factors, observation.nuisance]).T)
+        g = white[:, 1:].double()  # at S/N 1000 the unit's factors reach 1e8: single precision loses the prior's 1
+        chol = torch.linalg.cholesky(g.T @ g + torch.eye(g.shape[1], dtype=torch.float64))
+        centre = torch.cholesky_solve(g.T @ white[:, :1].double(), chol)[:, 0]
         return centre.float(), chol.float(), noise
 
     def sample(self, observation: Observation, n: int, seed: int) -> Tensor:
@@ -134,6 +136,7 @@ class Wiener(Reconstructor):
             generator = torch.Generator().manual_seed(star_seed(key, seed, "wiener"))
             z, e, white = normals(generator, n, len(centre), N_PIXELS, N_PIXELS + 2)
             c = centre + torch.linalg.solve_triangular(chol.T, z.T, upper=True).T
-            smooth = self.prior.mean + c @ self.factors
-            out.append(noise.complete(star.y[0].float(), smooth, e, white))
+            own = len(self.factors)
+            smooth = self.prior.mean + c[:, :own] @ self.factors
+            out.append(noise.complete(star.y[0].float() - c[:, own:] @ star.nuisance, smooth, e, white))
         return torch.stack(out, 1).double()

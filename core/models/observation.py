@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from core.spectrum import WHITE, Kernel, Spectra
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What was measured of B stars: y = x + s sigma (K z) where ivar > 0, nothing elsewhere.
+    """What was measured of B stars: y = x + s sigma (K z) + sum_q t_q u_q where ivar > 0, nothing elsewhere.
 
     Args:
         wave: (L,) vacuum wavelength [Angstrom].
@@ -21,6 +21,9 @@ class Observation:
         ivar: (B, L) quoted inverse variance, 0 = not measured.
         keys: B star ids; with the seed they decide each star's draws.
         noise: scale and correlation of the true noise given the quoted one.
+        patterns: (Q, L) of the sky and the air, in units of the quoted sigma, each with a strength t ~ N(0, 1) of its
+            own in every star (core.data.sky); none by default. Methods that cannot use them take them for noise or
+            for the star.
 
     Raises:
         ValueError: shapes that disagree, y or ivar not finite, negative ivar, a star with no live pixel.
@@ -31,11 +34,15 @@ class Observation:
     ivar: Tensor
     keys: tuple[str, ...]
     noise: Kernel = WHITE
+    patterns: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
 
     def __post_init__(self) -> None:
         if self.y.ndim != 2 or self.ivar.shape != self.y.shape or self.wave.shape != self.y.shape[1:]:
             raise ValueError(f"wave {tuple(self.wave.shape)}, y {tuple(self.y.shape)} and ivar "
                              f"{tuple(self.ivar.shape)} disagree; give (L,), (B, L), (B, L).")
+        if len(self.patterns) and self.patterns.shape[1:] != self.wave.shape:
+            raise ValueError(f"patterns {tuple(self.patterns.shape)} are not on the {len(self.wave)} pixels of the "
+                             "spectra; give (Q, L).")
         if len(self.keys) != self.y.shape[0]:
             raise ValueError(f"{len(self.keys)} keys for {self.y.shape[0]} stars; give one id per star.")
         if not (torch.isfinite(self.y).all() and torch.isfinite(self.ivar).all()):
@@ -50,7 +57,8 @@ class Observation:
     def of(cls, spectra: Spectra, dtype: torch.dtype = torch.float64) -> Observation:
         """The one door from NumPy: spectra as a question."""
         flux, ivar = torch.tensor(spectra.flux, dtype=dtype), torch.tensor(spectra.ivar, dtype=dtype)
-        return cls(torch.tensor(spectra.wave), flux, ivar, tuple(spectra.stars), spectra.noise)
+        patterns = torch.tensor(spectra.patterns, dtype=dtype)
+        return cls(torch.tensor(spectra.wave), flux, ivar, tuple(spectra.stars), spectra.noise, patterns)
 
     @property
     def live(self) -> Tensor:
@@ -64,7 +72,16 @@ class Observation:
 
     def star(self, b: int) -> Observation:
         """The question about star b alone, still with a batch dimension."""
-        return Observation(self.wave, self.y[b : b + 1], self.ivar[b : b + 1], self.keys[b : b + 1], self.noise)
+        return Observation(self.wave, self.y[b : b + 1], self.ivar[b : b + 1], self.keys[b : b + 1], self.noise,
+                           self.patterns)
+
+    @property
+    def nuisance(self) -> Tensor:
+        """(Q, L) the patterns in units of the flux of the first star, float32; zero where nothing was measured."""
+        if not len(self.patterns):
+            return torch.zeros(0, self.y.shape[1])
+        sigma = torch.where(self.live[0], self.ivar[0].clamp_min(1e-30).rsqrt(), 0.0)
+        return (self.patterns * sigma).float()
 
 
 class Reconstructor(ABC):

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from core.data.simulator import Simulator
 from core.models.mixture import MODEL_FILE, Mixture, shifted
 from core.models.mixture_fit import FittedComponents, fit_components
 from core.models.observation import Observation
+from core.models.real_components import autocorrelation, left_out_residual, real_components, taps_of
 from core.models.templates import NATIVE, Templates
 from core.models.velocity_search import pixels_of
 from core.spectrum import Array, Spectra
@@ -147,35 +147,8 @@ def complete(mixture: Mixture, stars: Spectra) -> tuple[Array, Array]:
     return np.array(out), np.array(variance)
 
 
-def real_components(stars: Array, variance: Array, edges: tuple[float, ...], groups: Array,
-                    inflate: float) -> list[tuple[float, Array, Array, Array]]:
-    """Components learned from real stars: one for all of them, one for each cell of `groups` between `edges`.
-
-    Args:
-        stars: (n, L) completed, at rest; variance: (n, L) of the completion.
-        groups: (n,) what the cells are cut in (a colour or temperature).
-        inflate: factor on the residual variance, chosen on training stars, for factors fit the stars they
-        came from too well.
-
-    Returns:
-        (weight, mean, factors, residual variance) of each.
-    """
-    cells = [np.ones(len(stars), dtype=bool)]
-    cells += [(groups >= a) & (groups < b) for a, b in pairwise(edges)]
-    out = []
-    for number, cell in enumerate(cells):
-        n = int(cell.sum())
-        k = min(FACTORS if number == 0 else 60, n // 2)
-        mean = stars[cell].mean(axis=0)
-        u, s, vt = np.linalg.svd(stars[cell] - mean, full_matrices=False)
-        rest = stars[cell] - mean - (u[:, :k] * s[:k]) @ vt[:k]
-        residual = inflate * rest.var(axis=0) * n / (n - k) + variance[cell].mean(axis=0)
-        weight = 0.5 if number == 0 else 0.5 * n / len(stars)
-        out.append((weight, mean, vt[:k] * s[:k, None] / np.sqrt(n), residual))
-    return out
-
-
-def join(physics: Mixture, real: list[tuple[float, Array, Array, Array]], share: float, unit_spread: float) -> Mixture:
+def join(physics: Mixture, real: list[tuple[float, Array, Array, Array]], share: float, unit_spread: float,
+         taps: Tensor | None = None, scales: tuple[float, ...] = (1.0,)) -> Mixture:
     """Both kinds of component in one mixture; the real ones have the prior probability `share` together."""
     total = sum(w for w, *_ in real)
     width = physics.factors.shape[1]
@@ -185,23 +158,24 @@ def join(physics: Mixture, real: list[tuple[float, Array, Array, Array]], share:
                             torch.tensor([np.log(share * w / total) for w, *_ in real], dtype=torch.float32)])
     mean, residual = (torch.tensor(np.array([r[i] for r in real]), dtype=torch.float32) for i in (1, 3))
     return Mixture(log_weight, torch.cat([physics.mean, mean]), torch.cat([physics.factors, torch.stack(factors)]),
-                   torch.cat([physics.residual, residual]), physics.kinds + ["real"] * len(real), unit_spread)
+                   torch.cat([physics.residual, residual]), physics.kinds + ["real"] * len(real), unit_spread,
+                   taps, scales)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Numbers of a build; `inflate` and `factors` were chosen on training stars (docs/results.md).
+    """Numbers of a build, chosen on training stars (docs/results.md).
 
     Args:
-        stars: simulated for each fit; components: of physics; factors: of reality; inflate: of real
-        components' residual
-            variance; share: prior probability of the real components together.
+        stars: simulated for each fit; components: of physics; reality_factors: of reality; scales: factors on the
+            residual variance, equally likely; share: prior probability of the real components together.
+        seed: of everything; edges: effective temperatures [K] between the real components' cells.
     """
 
     stars: int = 20000
     components: int = 16
     reality_factors: int = 30
-    inflate: float = 2.0
+    scales: tuple[float, ...] = (0.3, 1.0, 4.0)
     share: float = 0.5
     seed: int = 7
     edges: tuple[float, ...] = (0, 4200, 5000, 6000, 8000, 1e6)
@@ -236,8 +210,11 @@ def build(libraries: list[Spectra], recipe: Recipe, say: Callable[[str], None]) 
     whole, variance = (np.concatenate(x) for x in zip(*parts, strict=True))
     teff = np.concatenate([stars.meta["teff"].to_numpy(float) for stars in libraries])
     # stars without a temperature are M, carbon or peculiar in these libraries: with the coolest
-    real = real_components(whole, variance, recipe.edges, np.nan_to_num(teff, nan=3500.0), recipe.inflate)
-    return reality, join(physics, real, recipe.share, 0.3), torch.from_numpy(second)
+    real = real_components(whole, variance, recipe.edges, np.nan_to_num(teff, nan=3500.0))
+    correlation = autocorrelation(left_out_residual(whole, 100), variance == 0)
+    say("correlation of residuals: " + " ".join(f"{c:.2f}" for c in correlation))
+    both = join(physics, real, recipe.share, 0.3, taps_of(correlation), recipe.scales)
+    return reality, both, torch.from_numpy(second)
 
 
 def moved(stars: Tensor, seed: int) -> Tensor:
@@ -259,6 +236,7 @@ def save(mixture: Mixture, card: dict[str, object], path: Path = MODEL_FILE) -> 
     lost = ((mixture.factors - factors @ basis) ** 2).sum(1)  # what the basis cannot hold becomes residual variance
     arrays = {"centre": centre, "basis": basis.half(), "mean": (mixture.mean - centre) @ basis.T,
               "factors": factors.half(),
-              "log_residual": torch.log(mixture.residual + lost).half(), "log_weight": mixture.log_weight}
+              "log_residual": torch.log(mixture.residual + lost).half(), "log_weight": mixture.log_weight,
+              "taps": mixture.taps, "scales": torch.tensor(mixture.scales)}
     save_file({name: value.contiguous() for name, value in arrays.items()}, path)
     path.with_suffix(".json").write_text(json.dumps({"kinds": mixture.kinds, **card}, indent=1) + "\n")

@@ -1,0 +1,54 @@
+"""The figures that the stars must reach, as they were measured last: printed beside what is wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+_WHITE = {10.0: 0.0164, 20.0: 0.0139, 50.0: 0.0110, 100.0: 0.0080}
+
+
+def _row(figure: str, measured: float, low: float, high: float, slack: float = 0.0) -> dict[str, object]:
+    met = low - slack <= measured <= high + slack
+    wanted = f"{low:g} to {high:g}" if low > 0 else f"<= {high:g}"
+    return {"figure": figure, "wanted": wanted, "measured": f"{measured:.4g}" + (f" +- {slack:.2g}" if slack else ""),
+            "met": "yes" if met else "NO"}
+
+
+def figures(results: Path = RESULTS) -> pd.DataFrame:
+    """(n rows) figure, wanted, measured, met; from the tables that `scripts.evaluate` and `scripts.prepare` wrote.
+
+    Raises:
+        ValueError: a table is missing.
+    """
+    try:
+        emulator, gap, gain, checks = (pd.read_csv(results / f"{name}.csv") for name in
+                                       ("emulator", "reality_gap", "mixture", "mixture_checks"))
+    except OSError as error:
+        raise ValueError(f"{error}; run `python -m scripts.evaluate reality` and `mixture` first.") from error
+    rows = []
+    best = emulator[(emulator["region"] == "all") & (emulator["method"] == "emulator")].iloc[0]
+    rows.append(_row("emulator, median error [% of the continuum]", 100 * best["median_abs"], 0, 0.3))
+    rows.append(_row("emulator, 95th percentile [%]", 100 * best["p95_star"], 0, 1.5))
+    both = gap[(gap["prior"] == "both") & (gap["group"] == "in domain")]
+    for _, r in both.iterrows():
+        name = f"real stars, {r['noise']} noise, S/N {r['snr']:.0f}"
+        if r["noise"] == "white":
+            rows.append(_row(f"{name}: rms", r["rms"], 0, _WHITE[r["snr"]], r["rms_err"]))
+        if r["snr"] >= 10:
+            rows.append(_row(f"{name}: pixels inside 68 %", r["pixel_coverage"], 0.62, 0.74))
+            rows.append(_row(f"{name}: EWs inside 68 %", r["ew_coverage"], 0.62, 0.74))
+    known = gain[gain["units"] == "clean curve"].set_index(["snr", "method"])
+    for snr in sorted(gain["snr"].unique()):
+        for kind in ("rms", "median_rms"):
+            mixture, wiener, told = (known[kind][snr, m] for m in ("mixture", "wiener", "mixture, velocity known"))
+            rows.append(_row(f"mixture / Wiener, {kind}, S/N {snr:.0f}", mixture / wiener, 0, 0.6, 0.005))
+            rows.append(_row(f"mixture / velocity known, {kind}, S/N {snr:.0f}", mixture / told, 0, 1.08))
+    for _, r in checks.iterrows():
+        if r["check"].startswith("ms a star"):
+            rows.append(_row(r["check"], r["value"], 0, 150))
+        else:
+            rows.append(_row(r["check"], r["value"], 0.6827 - 0.03, 0.6827 + 0.03))
+    return pd.DataFrame(rows)
