@@ -1,19 +1,28 @@
-"""The one path that app, scripts and notebooks walk: METHODS and reconstruct."""
+"""The one path that app, scripts and notebooks walk: METHODS, reconstruct, measure, infer, evaluate."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import torch
 
+from core.data.instrument import WIDE, observe
+from core.metrics import table
+from core.metrics.lines import bridged
 from core.models.baselines import Noisy, SavitzkyGolay, Wavelet
+from core.models.estimators import LabelEstimator, propagate
 from core.models.gaussian import PCA, Wiener
 from core.models.mixture_sampler import MixtureSampler
 from core.models.observation import Observation, Reconstructor, check_draws
-from core.spectrum import Samples, Spectra
+from core.models.payne import typical
+from core.models.templates import NATIVE, Templates
+from core.spectrum import LABELS, Array, Samples, Spectra, star_seed
 
 #: Every method by name, and what builds it from its settings. A new method is one class and one line here.
 METHODS: dict[str, Callable[..., Reconstructor]] = {
@@ -24,6 +33,10 @@ METHODS: dict[str, Callable[..., Reconstructor]] = {
     "wiener": Wiener,
     "mixture": MixtureSampler,
 }
+
+
+#: label -> quantity of the tidy table; velocities are measured, not inferred
+NAMES = {"teff": "Teff", "logg": "logg", "feh": "[Fe/H]", "alpha_fe": "[alpha/Fe]"}
 
 
 def build(method: str, **settings: Any) -> Reconstructor:
@@ -62,3 +75,98 @@ def reconstruct(spectra: Spectra, method: str, draws: int = 1, seed: int = 0, **
         answer = build(method, **settings).sample(Observation.of(spectra), draws, seed)
     origin = {"method": method, "settings": settings, "seed": seed, "draws": draws}
     return Samples(spectra.wave, np.asarray(answer.double().numpy()), method, origin)
+
+
+def measure(samples: Samples, spectra: Spectra, truth: Array | None = None, **settings: Any) -> pd.DataFrame:
+    """The tidy table of an answer: lines, velocity, pixels, fidelity (core.metrics.table.measure).
+
+    Args:
+        samples: an answer about `spectra`; truth: (B, L) clean flux in units of their continuum, NaN where unknown.
+        settings: of core.metrics.table.measure.
+
+    Raises:
+        ValueError: shapes that disagree.
+    """
+    clean = np.full(spectra.flux.shape, np.nan) if truth is None else np.asarray(truth, dtype=np.float64)
+    log, templates = velocity_templates()
+    return table.measure(samples, spectra, table.Known(clean, templates, 10.0**log), **settings)
+
+
+@lru_cache(maxsize=1)
+def velocity_templates() -> tuple[Array, Array]:
+    """log10 wavelength (3864,) and clean spectra at rest (6, 3864) for velocities: dwarfs and giants, F to K."""
+    labels = typical(np.array([[4300.0, 1.5, -0.2, 0.0], [4800.0, 2.8, -0.1, 0.0], [5000.0, 4.5, 0.0, 0.0],
+                               [5800.0, 4.4, -0.1, 0.0], [6500.0, 4.2, -0.3, 0.0], [5900.0, 4.2, -1.5, 0.3]]),
+                     np.array([1, 1, 0, 0, 0, 0]))
+    templates = Templates()
+    lines, _ = templates(templates.emulator.nearest(labels))
+    return np.log10(WIDE), observe(lines, np.zeros(6), np.zeros(6), np.full(6, 1800.0), np.full(6, 1800.0), NATIVE)
+
+
+def infer(samples: Samples, spectra: Spectra, estimator: LabelEstimator, truth: Array | None = None,
+          snr: npt.ArrayLike | None = None, seed: int = 0) -> pd.DataFrame:
+    """The tidy table of labels by sample propagation: each draw through the estimator, its own scatter added.
+
+    A point estimate, and a noisy spectrum itself, go straight through the estimator, without a width.
+
+    Args:
+        samples: an answer about `spectra`; estimator: core.models.estimators; truth: (B, 5), NaN where unknown.
+
+    Raises:
+        ValueError: another grid, or samples of other stars.
+    """
+    if samples.draws.shape[1:] != spectra.flux.shape:
+        raise ValueError(f"draws {samples.draws.shape} do not belong to spectra of {spectra.flux.shape}.")
+    known = np.full((len(spectra), len(LABELS)), np.nan) if truth is None else np.asarray(truth, dtype=np.float64)
+    point = len(samples.draws) == 1 or np.array_equal(samples.draws[0], samples.draws[-1])
+    clean = bridged(samples.draws[:1], spectra.measured) if samples.method == "noisy" else samples.draws
+    labels = np.concatenate([propagate(estimator, clean[:, b : b + 1], None if point else np.random.default_rng(
+        star_seed(star, seed, "label scatter"))) for b, star in enumerate(spectra.stars)], axis=1)
+    at = np.asarray(spectra.meta["snr_g"] if snr is None else snr, dtype=np.float64)
+    return pd.concat([table.rows_of(spectra.stars, samples.method, NAMES[name], unit, at, known[:, i],
+                                    labels[:, :, i], seed)
+                      for i, (name, unit) in enumerate(LABELS.items()) if name in NAMES], ignore_index=True)
+
+
+def evaluate(spectra: Spectra, truth: Array, methods: Sequence[str], draws: int = 32, seed: int = 0,
+             labels: Array | None = None, estimator: LabelEstimator | None = None,
+             **settings: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every method through everything that is measured, on the same stars and noise, drawn once.
+
+    Returns:
+        the tidy table, and the stars at which a method failed (star, method, reason): such a star costs its own rows.
+
+    Raises:
+        ValueError: unknown method.
+    """
+    parts: list[pd.DataFrame] = []
+    failed: list[tuple[str, str, str]] = []
+    for method in methods:
+        for rows in _answerable(spectra, method, draws, seed, failed):
+            part, samples = spectra.select(rows[0]), rows[1]
+            parts.append(measure(samples, part, truth[rows[0]], seed=seed, **settings))
+            if estimator is not None:
+                known = None if labels is None else labels[rows[0]]
+                parts.append(infer(samples, part, estimator, known, settings.get("snr"), seed))
+    return (pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(table.COLUMNS)),
+            pd.DataFrame(failed, columns=["star", "method", "reason"]))
+
+
+def _answerable(spectra: Spectra, method: str, draws: int, seed: int,
+                failed: list[tuple[str, str, str]]) -> list[tuple[npt.NDArray[np.intp], Samples]]:
+    """Answers about all stars at once; one by one where that fails, so that a bad star costs its own rows only."""
+    number = draws if build(method).draws_differ else 1
+    try:
+        return [(np.arange(len(spectra)), reconstruct(spectra, method, number, seed))]
+    except (ValueError, RuntimeError):
+        pass
+    good, answers = [], []
+    for b in range(len(spectra)):
+        try:
+            answers.append(reconstruct(spectra.select(b), method, number, seed).draws)
+            good.append(b)
+        except (ValueError, RuntimeError) as error:
+            failed.append((spectra.stars[b], method, str(error)))
+    if not good:
+        return []
+    return [(np.array(good), Samples(spectra.wave, np.concatenate(answers, axis=1), method))]

@@ -130,7 +130,7 @@ def mixture(args: argparse.Namespace) -> None:
         fitted = fit_components(clean, recipe.components, 60, 250, recipe.seed)
         gaussian = GaussianPrior.fit(moved(torch.from_numpy(clean), recipe.seed), 300)
         print("priors fitted to the synthetic library alone", flush=True)
-        tasks = [(as_mixture(fitted, "physics", spread), gaussian, units, snr, args.number)
+        tasks = [(as_mixture(fitted, "physics", spread), gaussian, units, snr, args.stars_each)
                  for units, spread in UNITS.items() for snr in SNR]
         with ProcessPoolExecutor(2) as pool:
             frame = pd.DataFrame([row for rows in pool.map(_job, tasks) for row in rows])

@@ -1,4 +1,4 @@
-"""Draws the figures of the docs: `python -m scripts.figures noise|gallery|reality`."""
+"""Draws the figures of the docs: `python -m scripts.figures noise|gallery|reality|judge`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from core.data.noise import NoiseModel, snr
 from core.data.noise_measure import residuals, split_common, template_space
 from core.data.reality import Reality
 from core.data.simulator import Simulator
+from core.figures import compose, paper
 from core.models.templates import NATIVE, Templates
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,11 +119,33 @@ def reality(_: argparse.Namespace) -> None:
     figure.savefig(ROOT / "docs" / "reality_gap.png", dpi=150)
 
 
+def judge(_: argparse.Namespace) -> None:
+    """docs/judge_*.png and .pdf: bias and scatter, coverage, ranks, EW scatter and audit curves, from results/."""
+    table = pd.read_parquet(ROOT / "results" / "judge.parquet").astype(
+        {name: str for name in ("star", "method", "quantity", "unit", "sample")})
+    lines = pd.read_parquet(ROOT / "results" / "audit.parquet")
+    table = table[table["sample"] != "lamost"]
+    drawn = ["wiener", "mixture"]
+    sheets = {f"bias_{name}": compose.bias_and_scatter(table, quantity) for name, quantity in
+              (("teff", "Teff"), ("logg", "logg"), ("feh", "[Fe/H]"), ("rv", "RV"), ("mgb", "EW:Mg b"))}
+    sheets |= {f"coverage_{name}": compose.coverage(table, quantity, drawn) for name, quantity in
+               (("ew", "EW:"), ("pixels", "flux:"), ("feh", "[Fe/H]"))}
+    sheets |= {"ranks_mgb": compose.rank_check(table, "EW:Mg b", drawn), "pit_feh": compose.pit(table, "[Fe/H]", drawn),
+               "ew_mgb": compose.ew_scatter(table, "Mg b", snr=20.0)}
+    sheets |= {f"audit_{name.replace(' ', '_')}": compose.audit_curves(lines, name) for name in ("put in", "take out")}
+    for name, sheet in sheets.items():
+        figure = paper.draw(sheet)
+        for kind in ("png", "pdf"):
+            paper.save(figure, ROOT / "docs" / f"judge_{name}.{kind}", "AAS")
+        plt.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m scripts.figures", description=__doc__)
     parts = parser.add_subparsers(dest="part", required=True)
     shared = ROOT.parent / "shared"
-    for name, run in (("noise", noise), ("gallery", gallery), ("reality", reality)):
+    for name, run in (("noise", noise), ("gallery", gallery), ("reality", reality),
+                      ("judge", judge)):
         part = parts.add_parser(name, help=run.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         part.add_argument("--library", type=Path, default=shared / "library" / "synspec.npz", help="synthetic library")
         part.add_argument("--lamost", type=Path, default=shared / "lamost", help="folder of LAMOST spectra")

@@ -1,4 +1,4 @@
-"""Rebuilds every number that ships from its sources: `python -m scripts.prepare noise|library|prior|sky|stars`."""
+"""Rebuilds every number that ships: `python -m scripts.prepare noise|library|prior|sky|labels|stars`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from core.models.prior_fit import Recipe, build, moved, save
 from core.models.sky_fit import fit_sky
 from core.models.templates import NATIVE, Templates
 from scripts.prepare_check import figures
+from scripts.prepare_labels import labels
 from scripts.prepare_noise import noise
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +83,7 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[tuple[str, st
     "library": (library, (("library", "library/synspec.npz", "synthetic library"),)),
     "prior": (prior, (("stars", "stars", "folder with miles.npz, stelib.npz, mastar_hc.npz"),)),
     "sky": (sky, (("lamost", "lamost", "folder of LAMOST spectra of one plate"),)),
+    "labels": (labels, ()),
     "stars": (stars, ()),
 }  # fmt: skip
 

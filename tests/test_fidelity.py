@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core.metrics.fidelity import chi_square, error, in_windows, residual, rms_error
+from core.metrics.fidelity import bias, chi_square, error, in_windows, mae, mse, residual, rms_error
 from core.spectrum import Kernel, Spectra
 
 PIXELS = 4000
@@ -102,3 +102,33 @@ def test_windows_hold_their_ends_may_overlap_and_may_be_none() -> None:
     ones = np.ones((1, PIXELS))
     spectra = Spectra(WAVE, ones, ones, ones, pd.DataFrame(index=[0]))
     assert np.isnan(chi_square(ones, spectra, in_windows(WAVE, []))).all()
+
+
+def test_bias_squared_and_absolute_errors_are_those_of_the_live_pixels_asked_about() -> None:
+    truth, measured = np.zeros((2, 4)), np.array([[True, True, True, False], [True] * 4])
+    model = np.array([[[3.0, -3.0, 1.5, np.nan], [1.0, 1.0, 1.0, -3.0]]])
+    assert np.allclose(bias(model, truth, measured), [[0.5, 0.0]])
+    assert np.allclose(mae(model, truth, measured), [[2.5, 1.5]])
+    assert np.allclose(mse(model, truth, measured), [[6.75, 3.0]])
+    assert np.allclose(mse(model, truth, measured), rms_error(model, truth, measured) ** 2)
+    window = in_windows(np.arange(4.0), [(1.0, 2.0)])
+    assert np.allclose(bias(model, truth, measured, window), [[-0.75, 1.0]])
+    assert np.allclose(mae(model, truth, measured, window), [[2.25, 1.0]])
+    assert np.allclose(mse(model, truth, measured, window), [[5.625, 1.0]])
+    assert all(np.isnan(f(model, truth, measured, False)).all() for f in (bias, mae, mse))
+
+
+def test_noise_has_no_bias_and_an_erased_line_has_the_line_s(rng: np.random.Generator) -> None:
+    noisy = TRUTH + 0.1 * rng.standard_normal((5, PIXELS))
+    assert np.abs(bias(noisy, TRUTH, True)).max() < 4.5 * 0.1 / np.sqrt(PIXELS)
+    line = 0.4 * np.exp(-0.5 * ((WAVE - 5600.0) / 4.0) ** 2)
+    assert bias(TRUTH, TRUTH - line, True) == pytest.approx(line.mean())
+    assert bias(TRUTH, TRUTH - line, True, in_windows(WAVE, [(5590.0, 5610.0)])) > 0.1
+
+
+def test_a_truth_that_is_not_finite_is_refused_where_it_counts_and_nowhere_else() -> None:
+    truth = np.array([1.0, np.nan])
+    for measure in (bias, mae, mse):
+        with pytest.raises(ValueError, match="not finite in 1 pixels"):
+            measure([1.0, 1.0], truth, True)
+        assert measure([1.0, 1.0], truth, [True, False]) == 0

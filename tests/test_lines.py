@@ -80,9 +80,11 @@ def test_a_whole_stack_is_measured_at_once_and_each_as_if_alone(rng):
 
 def test_the_width_of_a_mean_is_not_the_mean_of_widths(rng):
     """Why it is taken of every draw: the local continuum divides."""
-    flux = (1 - gauss(6000.0, 2.0, 0.5)) * (1 + 0.5 * rng.standard_normal((400, 1)) * (WAVE > 5975))
+    flux = (1 - gauss(6000.0, 2.0, 0.5)) * (1 + 0.2 * rng.standard_normal((400, 1)) * (WAVE > 5975))
     each = equivalent_width(WAVE, flux, ROOMY)
-    assert abs(each.mean() - equivalent_width(WAVE, flux.mean(0), ROOMY)) > 0.1
+    difference = each - equivalent_width(WAVE, flux.mean(0), ROOMY)
+    # to first order the two agree, so what is left is of second order: 2 % of the band
+    assert abs(difference.mean()) > 0.1
 
 
 def test_pixels_count_by_their_share_of_the_band():
@@ -109,6 +111,7 @@ def test_a_line_outside_the_spectrum_is_refused(name, part):
 
 @pytest.mark.parametrize(("name", "vacuum"), [
     ("H alpha", 6564.61), ("H beta", 4862.68), ("H gamma", 4341.68), ("H delta", 4102.89), ("Ca II K", 3934.78),
+    ("Ca II H", 3969.59), ("Li 6708", 6709.66),
     ("Ca II 8498", 8500.36), ("Ca II 8542", 8544.44), ("Ca II 8662", 8664.52),
 ])  # fmt: skip
 def test_centres_are_in_vacuum(name, vacuum):
@@ -120,15 +123,20 @@ def test_centres_are_in_vacuum(name, vacuum):
 #: band, blue and red side band as published, in air
 PUBLISHED = {
     "Ca II K": (3927.7, 3939.7, 3903.0, 3923.0, 4000.0, 4020.0),
-    "H delta": (4083.5, 4122.25, 4041.6, 4081.5, 4128.5, 4161.0),
-    "G band": (4281.375, 4316.375, 4266.375, 4282.625, 4317.625, 4335.125),
+    "Ca II H": (3962.0, 3976.0, 3903.0, 3923.0, 4000.0, 4020.0),  # this project's band, Ca II K's sides
+    "H delta": (4083.5, 4122.25, 4041.6, 4079.75, 4128.5, 4161.0),
+    "Ca 4227": (4222.25, 4234.75, 4211.0, 4219.75, 4241.0, 4251.0),
+    "G band": (4281.375, 4316.375, 4266.375, 4282.625, 4318.875, 4335.125),
     "H gamma": (4319.75, 4363.5, 4283.5, 4319.75, 4367.25, 4419.75),
+    "Fe 4383": (4369.125, 4420.375, 4359.125, 4370.375, 4442.875, 4455.375),
     "H beta": (4847.875, 4876.625, 4827.875, 4847.875, 4876.625, 4891.625),
-    "Mg b": (5160.125, 5192.625, 5117.7, 5142.7, 5191.375, 5206.375),
+    "Mg b": (5160.125, 5192.625, 5142.625, 5161.375, 5191.375, 5206.375),
     "Fe 5270": (5245.65, 5285.65, 5233.15, 5248.15, 5285.65, 5318.15),
-    "Fe 5335": (5312.125, 5352.125, 5304.625, 5317.25, 5353.375, 5363.375),
-    "Na D": (5876.875, 5909.375, 5860.625, 5875.675, 5922.125, 5948.125),
+    "Fe 5335": (5312.125, 5352.125, 5304.625, 5315.875, 5353.375, 5363.375),
+    "Fe 5406": (5387.5, 5415.0, 5376.25, 5387.5, 5415.0, 5425.0),
+    "Na D": (5876.875, 5909.375, 5860.625, 5875.625, 5922.125, 5948.125),
     "H alpha": (6548.0, 6578.0, 6520.0, 6540.0, 6590.0, 6610.0),
+    "Li 6708": (6702.5, 6713.0, 6686.0, 6700.0, 6723.0, 6735.0),  # this project's
     "Ca II 8498": (8484.0, 8513.0, 8474.0, 8484.0, 8563.0, 8577.0),
     "Ca II 8542": (8522.0, 8562.0, 8474.0, 8484.0, 8563.0, 8577.0),
     "Ca II 8662": (8642.0, 8682.0, 8619.0, 8642.0, 8700.0, 8725.0),

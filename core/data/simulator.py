@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,10 @@ TemplateSource = Callable[[Array], tuple[Array, Array]]
 #: labels (n, 28), rng -> what real stars have and physics lacks (n, 3864), in units of the curve, at rest
 RealitySource = Callable[[Array, np.random.Generator], Array]
 
+#: resolution at the blue end and the unit normal number behind the red end's, v sin i [km/s], E(B - V) [mag], and the
+#: unit normal weights of the calibration's eight cosines and of its step
+NUISANCE_NAMES = ("blue", "red", "vsini", "dust", *(f"calibration_{i}" for i in range(1, 9)), "arm_step")
+
 _INSIDE = slice(MARGIN, -MARGIN)
 
 
@@ -32,12 +37,14 @@ class Simulated:
         truth: (n, 3840) clean flux in the same units.
         wide: (n, 3864) the same with its margins (the curve held flat beyond the ends).
         labels: (n, 28) in the order of core.data.population.LABEL_NAMES.
+        nuisances: (n, 13) what else was drawn, in the order of `NUISANCE_NAMES`; None where nobody kept it.
     """
 
     spectra: Spectra
     truth: Array
     wide: Array
     labels: Array
+    nuisances: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -62,12 +69,18 @@ class Simulator:
     velocity_spread: float = 50.0
     open_fraction: float = 0.0
 
-    def physical(self, labels: Array, velocity: Array, rng: np.random.Generator) -> Array:
-        """(n, 3864) clean flux on WIDE in arbitrary units, as the instrument would deliver it without noise."""
+    def physical(self, labels: Array, velocity: Array, rng: np.random.Generator,
+                 record: list[Array] | None = None) -> Array:
+        """(n, 3864) clean flux on WIDE in arbitrary units, as the instrument would deliver it without noise.
+
+        Args:
+            record: where given, the nuisances drawn are appended to it, (n, 13) in the order of `NUISANCE_NAMES`.
+        """
         n = len(labels)
         lines, level = self.templates(labels)
         blue = rng.uniform(1400, 2200, n)
-        red = np.clip(blue + 150 * rng.standard_normal(n), 1400, 2200)
+        tilt = rng.standard_normal(n)
+        red = np.clip(blue + 150 * tilt, 1400, 2200)
         hot = labels[:, 1] > 6300
         vsini = np.minimum(np.where(hot, rng.gamma(2.0, 40.0, n), rng.gamma(1.5, 4.0, n)), 300.0)
         lines = observe(lines, velocity, vsini, blue, red, self.native)
@@ -79,7 +92,13 @@ class Simulator:
             rest = self.reality(labels, rng)
             still = np.full(n, self.native)
             flux = np.maximum(flux + curve * observe(rest, velocity, np.zeros(n), still, still, self.native), 1e-4)
-        return flux * extinction(rng.exponential(0.12, n)) * calibration(n, rng)
+        dust = rng.exponential(0.12, n)
+        replay = deepcopy(rng)  # calibration() says what it made of its numbers, not which they were
+        flux = flux * extinction(dust) * calibration(n, rng)
+        if record is not None:
+            weights = np.concatenate([replay.standard_normal((n, 8)), replay.standard_normal((n, 1))], axis=1)
+            record.append(np.concatenate([np.stack([blue, tilt, vsini, dust], axis=1), weights], axis=1))
+        return flux
 
     def _open_lines(self, n: int, rng: np.random.Generator) -> Array:
         """(n, 3864) Gaussian lines of unknown origin: 1-3 in `open_fraction` of the stars, half in emission."""
@@ -139,7 +158,8 @@ class Simulator:
         want = drawn if snr is None else np.broadcast_to(np.asarray(snr, float), n)
         fast = rng.random(n) < 0.08  # the same prior of velocities as the mixture's: disk, and halo 3.6 times as wide
         velocity = np.clip(self.velocity_spread * np.where(fast, 3.6, 1.0) * rng.standard_normal(n), -490, 490)
-        flux = self.physical(labels, velocity, rng)
+        kept: list[Array] = []
+        flux = self.physical(labels, velocity, rng, kept)
         kernel = self.noise.noise if kernel is None else kernel
         seen, ivar = self.observe(flux[:, _INSIDE], want, rng, kernel, dead)
         live = ivar > 0
@@ -148,7 +168,7 @@ class Simulator:
         meta = pd.DataFrame({"star": [f"simulated-{i}" for i in range(n)], "rv": velocity, "snr_g": want,
                              **{name: labels[:, i] for i, name in enumerate(LABEL_NAMES[:5])}, "origin": "simulated"})
         spectra = Spectra(WAVE, np.where(live, seen / curve, 1.0), ivar * curve**2, curve, meta, kernel)
-        return Simulated(spectra, wide[:, _INSIDE], wide, labels)
+        return Simulated(spectra, wide[:, _INSIDE], wide, labels, kept[0] if kept else None)
 
 
 def _check_inside(labels: Array, nearest: Array) -> None:

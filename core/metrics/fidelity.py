@@ -83,3 +83,62 @@ def rms_error(model: npt.ArrayLike, truth: npt.ArrayLike, measured: npt.ArrayLik
     squares = np.where(live, (np.asarray(model) - np.asarray(truth)) ** 2, 0.0).sum(-1)
     count = live.sum(-1)
     return np.where(count > 0, np.sqrt(squares / np.maximum(count, 1)), np.nan)
+
+
+def mean_where(values: npt.ArrayLike, counts: npt.ArrayLike) -> Array:
+    """Mean of values (..., L) over the pixels that count (..., L): (...), NaN where none does."""
+    values, counts = np.broadcast_arrays(np.asarray(values, dtype=np.float64), np.asarray(counts, dtype=bool))
+    n = counts.sum(-1)
+    total = np.where(counts, values, 0.0).sum(-1)  # a pixel that does not count may hold NaN
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
+
+
+def _difference(
+    model: npt.ArrayLike, truth: npt.ArrayLike, measured: npt.ArrayLike, where: npt.ArrayLike
+) -> tuple[Array, Mask]:
+    """model - truth (..., L) and which of its pixels count.
+
+    Raises:
+        ValueError: the truth is not finite in a pixel that counts.
+    """
+    truth = np.asarray(truth, dtype=np.float64)
+    counts = np.asarray(measured, dtype=bool) & np.asarray(where, dtype=bool)
+    bad = int((counts & ~np.isfinite(truth)).sum())
+    if bad:
+        raise ValueError(f"the truth is not finite in {bad} pixels that count; leave them out of measured or where.")
+    return np.asarray(model, dtype=np.float64) - truth, counts
+
+
+def bias(
+    model: npt.ArrayLike, truth: npt.ArrayLike, measured: npt.ArrayLike, where: npt.ArrayLike = True
+) -> Array:
+    """Mean of model - truth over live pixels, signed, in units of the continuum: a line erased is positive.
+
+    Args:
+        model: (..., L); truth: (..., L) clean flux in the same unit.
+        measured: (..., L) True where a pixel holds data.
+        where: (..., L) True where a pixel counts, as from `in_windows`; every pixel by default.
+
+    Returns:
+        (...), NaN where no pixel counts.
+
+    Raises:
+        ValueError: the truth is not finite in a pixel that counts.
+    """
+    return mean_where(*_difference(model, truth, measured, where))
+
+
+def mse(
+    model: npt.ArrayLike, truth: npt.ArrayLike, measured: npt.ArrayLike, where: npt.ArrayLike = True
+) -> Array:
+    """Mean squared error over live pixels, in units of the continuum squared; arguments and errors as in `bias`."""
+    difference, counts = _difference(model, truth, measured, where)
+    return mean_where(difference**2, counts)
+
+
+def mae(
+    model: npt.ArrayLike, truth: npt.ArrayLike, measured: npt.ArrayLike, where: npt.ArrayLike = True
+) -> Array:
+    """Mean absolute error over live pixels, in units of the continuum; arguments and errors as in `bias`."""
+    difference, counts = _difference(model, truth, measured, where)
+    return mean_where(np.abs(difference), counts)

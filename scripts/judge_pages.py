@@ -1,0 +1,89 @@
+"""What the judge found, as the short tables of docs/judge.md: gates, biases, coverage, the audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from scripts.pages import DOCS, fill
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+_STRONG = ("EW:Ca II K", "EW:G band", "EW:H beta", "EW:Mg b", "EW:Fe 5270", "EW:H alpha", "EW:Ca II 8542")
+_ORDER = ("noisy", "savgol", "wavelet", "pca", "wiener", "mixture")
+
+
+def _of(card: pd.DataFrame, sample: str, quantity: str, column: str) -> pd.DataFrame:
+    """Methods x S/N of one number."""
+    rows = card[(card["sample"] == sample) & (card["quantity"] == quantity)]
+    return rows.pivot_table(index="method", columns="snr", values=column)
+
+
+def gates(card: pd.DataFrame, widths: pd.Series, sample: str) -> pd.DataFrame:
+    """The seed's gates, method by method and S/N: the number and whether it passes.
+
+    Args:
+        card: of results/judge_summary.csv; widths: mean |EW| [Angstrom] of the sample by quantity.
+
+    Returns:
+        EW bias (mean over strong lines of |median bias| / mean |EW|, < 5 %), RV bias (|median|, < 1 km/s), bias of
+        logg and [Fe/H] (|median|, < .05 dex), shares of EWs and [Fe/H] inside 68 % (60-75 %).
+    """
+    out = []
+    mine = card[card["sample"] == sample]
+    for (method, snr), rows in mine.groupby(["method", "snr"]):
+        by = rows.set_index("quantity")
+        lines = [q for q in _STRONG if q in by.index]
+        bias = (by.loc[lines, "median_bias"].abs() / widths[lines]).mean()
+        numbers = {"EW bias [%]": (100 * bias, 5.0), "RV bias [km/s]": (abs(by["median_bias"].get("RV")), 1.0),
+                   "logg bias": (abs(by["median_bias"].get("logg")), 0.05),
+                   "[Fe/H] bias": (abs(by["median_bias"].get("[Fe/H]")), 0.05)}
+        row: dict[str, object] = {"method": method, "S/N": int(snr)}
+        for name, (value, most) in numbers.items():
+            row[name] = f"{value:.3g}" + ("" if value < most else " x")
+        for name, quantity in (("EWs inside", lines), ("[Fe/H] inside", ["[Fe/H]"])):
+            share = by.loc[quantity, "coverage"].mean()
+            row[name] = "-" if pd.isna(share) else f"{share:.2f}" + ("" if 0.60 <= share <= 0.75 else " x")
+        out.append(row)
+    table = pd.DataFrame(out)
+    rank = table["method"].map({m: i for i, m in enumerate(_ORDER)}).fillna(len(_ORDER))
+    return table.assign(rank=rank).sort_values(["rank", "S/N"]).drop(columns="rank")
+
+
+def errors(card: pd.DataFrame, sample: str) -> pd.DataFrame:
+    """Median star's rms and SSIM by method and S/N."""
+    rms, ssim = (_of(card, sample, q, "median").round(4) for q in ("rms", "ssim"))
+    out = rms.astype(str) + " / " + ssim.round(3).astype(str)
+    out.columns = [f"S/N {c:.0f}" for c in out.columns]
+    return out.reindex([m for m in _ORDER if m in out.index]).reset_index()
+
+
+def coverage(card: pd.DataFrame, sample: str) -> pd.DataFrame:
+    """Share inside 68 % of what methods with draws claim: all lines together, velocities, labels, pixels."""
+    mine = card[(card["sample"] == sample) & card["coverage"].notna()].copy()
+    mine["what"] = mine["quantity"].str.split(":").str[0].replace({"flux": "pixels"})
+    table = mine.groupby(["method", "what", "snr"]).agg(coverage=("coverage", "mean"), stars=("stars", "max"),
+                                                       chi_square=("chi_square", "median")).reset_index()
+    table["shown"] = table["coverage"].map("{:.2f}".format)
+    wide = table.pivot_table(index=["method", "what"], columns="snr", values="shown", aggfunc="first")
+    wide.columns = [f"S/N {c:.0f}" for c in wide.columns]
+    return wide.reset_index()
+
+
+def pages() -> None:
+    """Fill docs/judge.md from results/judge*.csv and audit_summary.csv."""
+    card = pd.read_csv(RESULTS / "judge_summary.csv")
+    table = pd.read_parquet(RESULTS / "judge.parquet", columns=["sample", "quantity", "truth"])
+    parts: dict[str, pd.DataFrame] = {}
+    for sample in ("simulated", "real"):
+        if sample not in set(card["sample"]):
+            continue
+        rows = table[(table["sample"] == sample) & table["truth"].notna()]
+        widths = rows["truth"].abs().groupby(rows["quantity"].astype(str)).mean()
+        parts |= {f"gates-{sample}": gates(card, widths, sample), f"errors-{sample}": errors(card, sample),
+                  f"coverage-{sample}": coverage(card, sample)}
+    if (RESULTS / "audit_summary.csv").exists():
+        audit = pd.read_csv(RESULTS / "audit_summary.csv").round(2)
+        audit["rank"] = audit["method"].map({m: i for i, m in enumerate(_ORDER)})
+        parts["audit"] = audit.sort_values(["rank", "snr"]).drop(columns=["rank", "gap_z2"])
+    fill(DOCS / "judge.md", parts)
