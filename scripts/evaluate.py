@@ -9,6 +9,7 @@ from core.pipeline import METHODS
 from scripts.evaluate_audit import audit
 from scripts.evaluate_choice import choice
 from scripts.evaluate_judge import judge
+from scripts.evaluate_labels import labels
 from scripts.evaluate_lamost import lamost_stars
 from scripts.evaluate_mixture import mixture
 from scripts.evaluate_reality import reality
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--lamost", type=Path, default=SHARED / "lamost", help="folder of LAMOST spectra")
     parts = out.add_subparsers(dest="part", metavar="part")
     for name, run in (("judge", judge), ("audit", audit), ("reality", reality), ("lamost", lamost_stars),
-                      ("choice", choice), ("mixture", mixture)):
+                      ("choice", choice), ("labels", labels), ("mixture", mixture)):
         part = parts.add_parser(name, help=run.__doc__, formatter_class=defaults)
         part.set_defaults(run=run)
         if name == "mixture":

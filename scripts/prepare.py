@@ -76,14 +76,15 @@ def sky(args: argparse.Namespace) -> None:
     print(f"wrote {len(patterns)} patterns; rms in sigma: {np.sqrt((patterns**2).mean(axis=1)).round(3)}")
 
 
+_REAL = "real stars: folder with miles.npz, stelib.npz, mastar_hc.npz, or the wheel of sdss_mangadap 4.5.0"
 #: part -> what runs it, and the sources it reads: option, place under ../shared, what it is
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[tuple[str, str, str], ...]]] = {
     "noise": (noise, (("library", "library/synspec.npz", "synthetic library"),
                       ("lamost", "lamost", "folder of LAMOST spectra of one plate"))),
     "library": (library, (("library", "library/synspec.npz", "synthetic library"),)),
-    "prior": (prior, (("stars", "stars", "folder with miles.npz, stelib.npz, mastar_hc.npz"),)),
+    "prior": (prior, (("stars", "stars", _REAL),)),
     "sky": (sky, (("lamost", "lamost", "folder of LAMOST spectra of one plate"),)),
-    "labels": (labels, ()),
+    "labels": (labels, (("stars", "stars", _REAL),)),
     "stars": (stars, ()),
 }  # fmt: skip
 

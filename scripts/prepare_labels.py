@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from core.data import real_stars
 from core.data.noise import NoiseModel
 from core.data.reality import Reality
 from core.data.simulator import Simulator
 from core.models.estimators import LabelEstimator, MLPLabels, RidgeLabels
+from core.models.mixture import Mixture
+from core.models.mixture_labels import fit_labels
+from core.models.prior_fit import complete
 from core.models.templates import NATIVE, Templates
 from core.spectrum import LABELS, Array
 
@@ -30,8 +35,36 @@ def _draw(seed: int) -> tuple[Array, Array]:
     return stars.truth.astype(np.float32), np.column_stack([stars.labels[:, 1:5], stars.spectra.meta["rv"]])
 
 
-def labels(_: object) -> None:
-    """Fit Ridge and the perceptrons; writes checkpoints/ridge and mlp.safetensors and results/estimators.csv."""
+def _rest(seed: int) -> tuple[Array, Array]:
+    """Worker: clean stars at rest on the wide grid, and their Teff, logg, [Fe/H], [alpha/Fe]."""
+    torch.set_num_threads(1)
+    templates = Templates()
+    simulator = Simulator(templates, NATIVE, NoiseModel.load(), templates.emulator.nearest, Reality.load())
+    stars, known = simulator.rest(_BATCH, np.random.default_rng([_SEED + 1, seed]))
+    return stars.astype(np.float32), known[:, 1:5]
+
+
+def closed_form(folder: Path) -> None:
+    """Labels as unmeasured pixels of the mixture: checkpoints/labels.safetensors. Real training stars from `folder`."""
+    mixture = Mixture.load(unit_spread=0.0)
+    with ProcessPoolExecutor(2) as pool:
+        parts = list(pool.map(_rest, range(_STARS // _BATCH)))
+    simulated = tuple(np.concatenate(x) for x in zip(*parts, strict=True))
+    stars, known = [], []
+    for library in real_stars.read(folder).values():
+        train = library.select(~library.meta["held_out"].to_numpy())
+        if np.isfinite(train.meta["teff"].to_numpy(float)).any():
+            stars.append(complete(mixture, train)[0])
+            row = train.meta[["teff", "logg", "feh"]].to_numpy(float)
+            known.append(np.column_stack([row, np.full(len(row), np.nan)]))
+    real = torch.tensor(np.concatenate(stars), dtype=torch.float32), np.concatenate(known)
+    fit_labels(mixture, (torch.tensor(simulated[0]), simulated[1]), real).save()
+
+
+def labels(args: argparse.Namespace) -> None:
+    """Fit Ridge, the perceptrons and the mixture's own labels; writes checkpoints and results/estimators.csv."""
+    torch.set_num_threads(1)
+    closed_form(args.stars)
     with ProcessPoolExecutor(2) as pool:
         parts = list(pool.map(_draw, range(_STARS // _BATCH)))
     spectra, truth = (np.concatenate(x) for x in zip(*parts, strict=True))
