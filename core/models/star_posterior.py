@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from math import log
 
 import torch
 from torch import Tensor
@@ -53,7 +55,7 @@ class StarPosterior:
 
     Attributes:
         component: P numbers; velocity: (P,) [km/s]; log_weight: (P,) normalised.
-        log_evidence: log p(y) under the whole prior, without the constant -n/2 log 2 pi and the nodes' spacing.
+        log_evidence: log p(y) under the whole prior, without the constant -n/2 log 2 pi.
     """
 
     def __init__(self, y: Tensor, pairs: list[Pair], taps: Tensor) -> None:
@@ -61,8 +63,11 @@ class StarPosterior:
         self.component = [p.component for p in pairs]
         self.velocity = torch.tensor([p.velocity for p in pairs], dtype=torch.float64)
         weight = torch.tensor([p.log_weight for p in pairs], dtype=torch.float64)
-        self.log_evidence = float(torch.logsumexp(weight, 0))
-        self.log_weight = weight - self.log_evidence
+        total = torch.logsumexp(weight, 0)
+        self.log_weight = weight - total
+        nodes = sorted(set(self.velocity.tolist()))
+        spacing = min((b - a for a, b in pairwise(nodes)), default=1.0)  # [km/s]; the sum over nodes is an integral
+        self.log_evidence = float(total) + log(spacing)
 
     def misfit(self) -> float:
         """By how many standard deviations the best pair's chi-square is too large: above 5, no star this prior knows.
@@ -88,7 +93,7 @@ class StarPosterior:
         weight = self.log_weight.exp()
         use = torch.nonzero(weight > min(_LEAST, float(weight.max()))).flatten().tolist() or [int(weight.argmax())]
         total = float(weight[use].sum())
-        first, second = torch.zeros_like(self.y), torch.zeros_like(self.y)
+        parts_of: list[tuple[Tensor, Tensor, Tensor]] = []  # means (L, P), their weights (P,), variance within (L,)
         for noise in {id(self.pairs[p].noise): self.pairs[p].noise for p in use}.values():
             group = sorted((p for p in use if self.pairs[p].noise is noise), key=lambda p: -float(weight[p]))
             best = self.pairs[group[0]]
@@ -101,11 +106,12 @@ class StarPosterior:
             left[:, best.signal :] -= best.factors[:, best.signal :]  # a nuisance is not the star's: -R D^-1 U
             inverse = torch.linalg.solve_triangular(best.cholesky, torch.eye(len(best.cholesky)), upper=False)
             within = noise.variance() + ((left @ inverse.T) ** 2).sum(1)
-            share = weight[group].float() / total
-            first += mean @ share
-            # about 1, the curve, so that nothing is lost to rounding
-            second += within * share.sum() + (mean - 1) ** 2 @ share
-        return first, (second - (first - 1) ** 2).clamp_min(1e-14).sqrt()
+            parts_of.append((mean.double(), weight[group] / total, within.double()))
+        first = sum((mean @ share for mean, share, _ in parts_of), torch.zeros(len(self.y), dtype=torch.float64))
+        # about the mean itself: a difference of squares would lose the variance where the flux is far from any constant
+        second = sum((within * share.sum() + (mean - first[:, None]) ** 2 @ share for mean, share, within in parts_of),
+                     torch.zeros_like(first))
+        return first.float(), second.sqrt().float()
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """n clean spectra (n, L): a pair by its weight, then the factors, then the residual (Matheron's rule)."""
