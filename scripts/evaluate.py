@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--methods", help=f"comma-separated, of {','.join(METHODS)}; all without")
     out.add_argument("--number", type=int, default=400, help="simulated stars at each S/N")
     out.add_argument("--real", type=int, default=60, help="held-out stars of each library of real ones, at each S/N")
-    out.add_argument("--audited", type=int, default=30, help="stars of each experiment of the audit at each S/N")
+    out.add_argument("--audited", type=int, default=20, help="stars of each experiment of the audit at each S/N")
     out.add_argument("--draws", type=int, default=32, help="of each star, where a method draws")
     out.add_argument("--workers", type=int, default=2, help="processes")
     out.add_argument("--stars", type=Path, default=SHARED / "stars", help="libraries of real stars")

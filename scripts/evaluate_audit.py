@@ -63,7 +63,8 @@ def _job(task: tuple[str, float, int]) -> tuple[pd.DataFrame, dict[str, object]]
         "gap": gap(stars, truth, ask, _DRAWS, SEED, lines=[LINES[name] for name in _HIDDEN]),
     }
     rows = pd.concat([part.assign(experiment=name) for name, part in parts.items()], ignore_index=True)
-    return rows.assign(method=method, snr=snr), {"method": method, "snr": snr, **null.to_json()}
+    rows = rows.assign(method=method, snr=snr, line=rows["line"].astype(str))  # a number, or a name
+    return rows, {"method": method, "snr": snr, **null.to_json()}
 
 
 def card(rows: pd.DataFrame) -> pd.DataFrame:
@@ -71,6 +72,7 @@ def card(rows: pd.DataFrame) -> pd.DataFrame:
     out = []
     for (method, snr), part in rows.groupby(["method", "snr"], sort=False):
         none, put, taken, hidden = (part[part["experiment"] == e] for e in ("nothing", "put in", "take out", "gap"))
+        hidden = hidden[hidden["ew_std"] > 1e-6]  # a point estimate has no width to judge
         strong = put["strength"].abs()
         row = {"method": method, "snr": snr, "stars": none["star"].nunique(), "false_alarms": none["flagged"].mean()}
         for low, high in ((1, 5), (5, 10), (10, 20)):

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from core.metrics.calibration import summary
 from core.models.estimators import RidgeLabels
 from core.pipeline import METHODS, build, evaluate
-from core.spectrum import Array
 from scripts.judge_stars import SEED, SNR, Asked, real, simulated, split
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,19 +126,21 @@ def collect(methods: list[str], stamp: str, origin: dict[str, object]) -> None:
     files = [f for f in sorted((WORK / stamp).glob("*.table")) if f.name.split("-")[3] in methods]
     table = pd.concat([pd.read_parquet(f) for f in files], ignore_index=True)
     failed = pd.concat([pd.read_parquet(f.with_suffix(".failed")) for f in files], ignore_index=True)
-    small = table.copy()
-    for name in ("snr", "truth", "mean", "std", "q16", "q50", "q84", "rank"):
-        small[name] = small[name].astype(np.float32)
-    for name in ("star", "method", "quantity", "unit", "sample"):
-        small[name] = small[name].astype("category")
-    small["n"] = small["n"].astype(np.int16)
-    small.to_parquet(RESULTS / "judge.parquet", compression="zstd", compression_level=15)
+    slim(table).to_parquet(RESULTS / "judge.parquet", compression="zstd", compression_level=19)
     card(table).round(5).to_csv(RESULTS / "judge_summary.csv", index=False)
     failed.to_csv(RESULTS / "judge_failed.csv", index=False)
     (RESULTS / "judge.json").write_text(json.dumps(origin, indent=1) + "\n")
     print(f"{len(table)} rows of {table['star'].nunique()} stars; {len(failed)} failures")
 
 
-def truth_of(asked: Asked) -> Array:
-    """(B, L) truth with 1 where unknown: for methods of the audit that need a whole star."""
-    return np.nan_to_num(asked.truth, nan=1.0)
+def slim(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is committed: four significant digits, without the depths (their summary is in judge_summary)."""
+    out = table[~table["quantity"].astype(str).str.startswith("depth:")].copy()
+    for name in ("snr", "truth", "mean", "std", "q16", "q50", "q84"):
+        x = out[name].to_numpy(np.float64)
+        size = np.floor(np.log10(np.where((x == 0) | ~np.isfinite(x), 1.0, np.abs(x))))
+        out[name] = (np.round(x / 10.0 ** (size - 3)) * 10.0 ** (size - 3)).astype(np.float32)
+    for name in ("star", "method", "quantity", "unit", "sample"):
+        out[name] = out[name].astype("category")
+    return out.astype({"rank": np.float32, "n": np.int16})
+

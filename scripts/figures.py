@@ -132,7 +132,7 @@ def judge(_: argparse.Namespace) -> None:
                (("ew", "EW:"), ("pixels", "flux:"), ("feh", "[Fe/H]"))}
     sheets |= {"ranks_mgb": compose.rank_check(table, "EW:Mg b", drawn), "pit_feh": compose.pit(table, "[Fe/H]", drawn),
                "ew_mgb": compose.ew_scatter(table, "Mg b", snr=20.0)}
-    sheets |= {f"audit_{name.replace(' ', '_')}": compose.audit_curves(lines, name) for name in ("put in", "take out")}
+    sheets |= {f"audit_{name}": compose.audit_curves(lines, name) for name in ("put_in", "take_out")}
     for name, sheet in sheets.items():
         figure = paper.draw(sheet)
         for kind in ("png", "pdf"):
