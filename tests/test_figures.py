@@ -188,10 +188,10 @@ def test_the_same_table_gives_the_same_bytes(sheets: dict[str, Sheet], tmp_path:
 
 
 def test_another_process_writes_the_same_bytes(sheets: dict[str, Sheet], floor: pd.DataFrame, tmp_path: Path) -> None:
-    floor.to_pickle(tmp_path / "floor.pkl")
+    floor.to_parquet(tmp_path / "floor.parquet")
     here = paper.save(paper.draw(sheets["rho"]), tmp_path / "here.pdf", "AAS")
     code = ("import pandas as pd, sys; from core.figures import compose, paper; "
-            "floor = pd.read_pickle(sys.argv[1] + '/floor.pkl'); "
+            "floor = pd.read_parquet(sys.argv[1] + '/floor.parquet'); "
             "paper.save(paper.draw(compose.rho_curve(floor)), sys.argv[1] + '/there.pdf', 'AAS'); "
             "assert 'torch' not in sys.modules and 'streamlit' not in sys.modules")
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60,
