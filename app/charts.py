@@ -67,7 +67,8 @@ def _limits(look: Look, inside: npt.NDArray[np.bool_], tail: float) -> tuple[flo
 
 def _label(answer: Answer) -> str:
     """The method's name in the legend, never without what is known of its uncertainty."""
-    return style(answer.method).name + (" (no error bar)" if answer.low is None else " (68 % band)")
+    strength = f", strength {answer.settings['strength']:g}" if "strength" in answer.settings else ""
+    return f"{style(answer.method).name}{strength} ({answer.bar})"
 
 
 def _line(x: Array, y: Array, form: str = "%{y:.3f}", **more: Any) -> Trace:

@@ -7,16 +7,22 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
+from inspect import signature
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock, Thread
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.shown import Answer, Look, Star
-from app.styles import shifted
+from app.shown import Answer, Look, Star, Waiting
+from app.styles import shifted, style
 from core import pipeline
 from core.data import lamost, library, noise
 from core.metrics import fidelity
@@ -25,7 +31,15 @@ from core.spectrum import Array, Spectra
 #: own S/N_g of the real star of a first visit: good enough that its spectrum is a reference once degraded
 FIRST_OWN = (20.0, 40.0)
 _SOURCES = ("Upload", "Folder", "Simulated")
-DRAWS = 16  #: of each method; a filter repeats its one answer, so that the page need not know which is which
+#: of each method; a filter repeats its one answer, so that the page need not know which is which
+DRAWS = {"other": 16, "dps": 8, "pigdm": 8, "mmps": 8}
+DPS_STEPS = 50  #: of 1000
+#: of methods that are made beside the page: how long so many draws take on one busy core, until this server knows
+SECONDS = {"exact": 3.0, "dps": 20.0, "pigdm": 9.0, "mmps": 50.0}
+GUIDED = ("dps", "pigdm", "mmps")  #: samplers that are pulled by a gradient, and may run away
+SHORT = 5.0  #: seconds; what takes longer has a queue of its own
+KEPT = 256  #: answers in memory
+RANGE = (-1.0, 4.0)  #: flux [continuum] that a star's clean spectrum does not leave
 
 _log = logging.getLogger(__name__)
 
@@ -149,22 +163,88 @@ def default(stars: Mapping[str, Star]) -> str | None:
     return max(first, key=lambda star: np.nan_to_num(star.own)).key if first else None
 
 
-@st.cache_resource(show_spinner=False, max_entries=256)
-def _answer(content: str, method: str, seed: int, _spectra: Spectra, _lines: fidelity.Mask,
-            _reference: Array | None) -> Answer:
-    """One method's answer, kept by the content of the question; whoever gets it must not write into it."""
-    samples = pipeline.reconstruct(_spectra, method, draws=DRAWS, seed=seed)
+Key = tuple[str, str, int, int, tuple[tuple[str, float], ...]]  #: content, method, seed, draws, settings
+
+_Queue = SimpleQueue[tuple[str, Future[Answer], Callable[[], Answer]]]
+
+
+class Answers:
+    """Answers by what was asked: quick ones made at once, those in SECONDS by threads beside the page.
+
+    What takes long has one thread of its own, lest others queue behind it. A refusal is kept too. Whoever gets
+    an answer must not write into it.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[Key, tuple[Future[Answer], float]] = {}
+        self._lock, self.seconds = Lock(), dict(SECONDS)
+        self._short, self._long = _Queue(), _Queue()
+        for queue in (self._short, self._short, self._long):
+            Thread(target=self._serve, args=(queue,), daemon=True).start()  # unlike an executor's: a server may stop
+
+    def ask(self, key: Key, work: Callable[[], Answer]) -> tuple[Future[Answer], float]:
+        """The answer's future, and when it was first asked for."""
+        with self._lock:
+            if key in self.kept and not self.kept[key][0].cancelled():
+                self.kept[key] = self.kept.pop(key)
+                return self.kept[key]
+            done = [old for old, (future, _) in self.kept.items() if future.done()]
+            for old in done[:max(0, len(self.kept) - KEPT)]:
+                del self.kept[old]
+            entry = self.kept[key] = Future[Answer](), time.monotonic()
+        if key[1] in SECONDS:
+            (self._short if SECONDS[key[1]] <= SHORT else self._long).put((key[1], entry[0], work))
+        else:
+            self._make(key[1], entry[0], work)
+        return entry
+
+    def _make(self, method: str, future: Future[Answer], work: Callable[[], Answer]) -> None:
+        begun = time.monotonic()
+        try:
+            if future.set_running_or_notify_cancel():
+                future.set_result(work())
+                self.seconds[method] = time.monotonic() - begun
+        except BaseException as error:  # whoever waits for it must not wait forever
+            future.set_exception(error)
+
+    def _serve(self, queue: _Queue) -> None:
+        while True:
+            self._make(*queue.get())
+
+
+@st.cache_resource(show_spinner=False)
+def answers() -> Answers:
+    """The one store of answers that all visitors share."""
+    return Answers()
+
+
+def strength() -> float:
+    """The guidance strength that DPS has unless told otherwise."""
+    return float(signature(pipeline.dps).parameters["strength"].default)
+
+
+def _answer(method: str, draws: int, seed: int, settings: Mapping[str, float], spectra: Spectra, lines: fidelity.Mask,
+            reference: Array | None) -> Answer:
+    """One method's answer.
+
+    Raises:
+        ValueError: the method refuses, or its draws ran away.
+    """
+    samples = pipeline.reconstruct(spectra, method, draws=draws, seed=seed, **settings)
+    live = spectra.measured[0]
+    seen = samples.draws[:, 0][:, live]
+    if method in GUIDED and ((seen < RANGE[0]) | (seen > RANGE[1])).mean() > 0.002:
+        remedy = "take a smaller strength." if "strength" in settings else "choose another method."
+        raise ValueError(f"its draws ran away from anything a star can be and are not shown; {remedy}")
     middle, wide = samples.quantile(0.5), bool(samples.spread.any())
-    live = _spectra.measured[0]
 
     def rms(pixels: fidelity.Mask) -> float | None:
-        return None if _reference is None else float(fidelity.rms_error(middle[0], _reference, pixels))
+        return None if reference is None else float(fidelity.rms_error(middle[0], reference, pixels))
 
     return Answer(
         method, middle[0], samples.quantile(0.16)[0] if wide else None, samples.quantile(0.84)[0] if wide else None,
-        fidelity.residual(middle, _spectra)[0], float(fidelity.chi_square(middle, _spectra)[0]),
-        float(fidelity.chi_square(middle, _spectra, _lines)[0]), rms(live), rms(live & _lines),
-    )
+        fidelity.residual(middle, spectra)[0], float(fidelity.chi_square(middle, spectra)[0]),
+        float(fidelity.chi_square(middle, spectra, lines)[0]), rms(live), rms(live & lines), draws, settings)
 
 
 def _content(spectra: Spectra, lines: fidelity.Mask, reference: Array | None) -> str:
@@ -175,8 +255,16 @@ def _content(spectra: Spectra, lines: fidelity.Mask, reference: Array | None) ->
     return digest.hexdigest()
 
 
-def look(star: Star, snr: float | None, chosen: Iterable[str], seed: int) -> Look:
-    """One star at an S/N_g (None: as observed) with the chosen methods' answers; what fails is said, not raised."""
+def look(star: Star, snr: float | None, chosen: Iterable[str], seed: int, guidance: float | None = None,
+         wait: bool = True) -> Look:
+    """One star at an S/N_g (None: as observed) with the chosen methods' answers; what fails is said, not raised.
+
+    Args:
+        star: whose spectrum; seed: of the added noise and of the draws.
+        chosen: names of methods.
+        guidance: strength of DPS, None: the usual one.
+        wait: for slow answers; else those not there yet are begun, and named in the look's `waiting`.
+    """
     problems: list[str] = []
     spectra, shown, own = star.spectra, star.own, None
     if snr is not None:
@@ -190,12 +278,23 @@ def look(star: Star, snr: float | None, chosen: Iterable[str], seed: int) -> Loo
             spectra, shown = degraded, snr
     lines = fidelity.in_windows(spectra.wave, shifted(star.velocity))
     reference = own if star.truth is None else star.truth
-    content, answers = _content(spectra, lines, reference), []
-    for method in methods():
-        if method in chosen:
-            try:
-                answers.append(_answer(content, method, seed, spectra, lines, reference))
-            except ValueError as error:
-                problems.append(f"No answer from {method}: {error}")
+    content, found, waiting, store = _content(spectra, lines, reference), [], [], answers()
+    for method in (name for name in methods() if name in chosen):
+        draws = DRAWS.get(method, DRAWS["other"])
+        settings: dict[str, float] = {}
+        if method == "dps":
+            settings = {"strength": strength() if guidance is None else guidance, "steps": DPS_STEPS}
+        key = (content, method, seed, draws, tuple(settings.items()))
+        future, since = store.ask(key, partial(_answer, method, draws, seed, settings, spectra, lines, reference))
+        if not wait and (future.cancelled() or not future.done()):
+            waiting.append(Waiting(method, draws, store.seconds.get(method, 1.0), since, future))
+            continue
+        try:
+            found.append(future.result())
+        except ValueError as error:
+            problems.append(f"No answer from {style(method).name}: {error}")
+        except BaseException:
+            store.kept.pop(key, None)  # a fault, not an answer: made anew the next time
+            raise
     return Look(star, spectra, fidelity.error(spectra)[0], shown, float(noise.snr(spectra)[0]), lines, seed,
-                tuple(answers), tuple(problems), own)
+                tuple(found), tuple(problems), own, tuple(waiting))

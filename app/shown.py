@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,8 @@ from core.spectrum import Array, Spectra
 #: what an observed star's sigma rests on, and what it leaves out: said on the page and in the file (docs/noise.md)
 SIGMA_SOURCE = "measured on one 2011 plate"
 RED_ARM = "Red arm: sky residuals shared by a plate add 1-2 σ to this band (not in σ)"
+#: methods whose draws are known not to spread as the posterior does (docs/laboratory.md)
+UNCALIBRATED = ("dps", "pigdm")
 MENDED = "Tenfold variance that the pilot survey quotes at strong lines, undone (docs/noise.md)"
 
 
@@ -95,6 +98,8 @@ class Answer:
         residual: (L,) (y - flux) / (s sigma), NaN in dead pixels.
         chi2, chi2_lines: chi-square per live pixel, over all of them and over those in the zoomed windows.
         rms, rms_lines: rms difference from the look's reference over the same pixels [continuum]; None without one.
+        draws: how many it rests on.
+        settings: what the method was told, by name.
     """
 
     method: str
@@ -106,6 +111,34 @@ class Answer:
     chi2_lines: float
     rms: float | None = None
     rms_lines: float | None = None
+    draws: int = 1
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def bar(self) -> str:
+        """What is known of its uncertainty, in the words that go with its name."""
+        if self.low is None:
+            return "no error bar"
+        return "uncalibrated band" if self.method in UNCALIBRATED else "68 % band"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An answer that is being made.
+
+    Args:
+        method: name in core.pipeline.METHODS.
+        draws: how many it will rest on.
+        seconds: that it took last, or takes on two cores.
+        since: time.monotonic() when it was asked for.
+        future: done when it is there, or has failed.
+    """
+
+    method: str
+    draws: int
+    seconds: float
+    since: float
+    future: Future[Answer] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -123,6 +156,7 @@ class Look:
         answers: one per method, in the order of METHODS.
         problems: sentences about what could not be shown.
         own: (L,) the star's own spectrum, NaN where dead, beside a degraded one whose truth nobody knows; else None.
+        waiting: answers that are still being made.
     """
 
     star: Star
@@ -135,6 +169,7 @@ class Look:
     answers: tuple[Answer, ...]
     problems: tuple[str, ...] = ()
     own: Array | None = None
+    waiting: tuple[Waiting, ...] = ()
 
     @property
     def own_name(self) -> str:
@@ -174,6 +209,9 @@ class Look:
         blue, red = self.spectra.noise.scale
         observed = not self.star.simulated
         bare = ", ".join(a.method for a in self.answers if a.low is None)
+        drawn = ", ".join(" ".join([a.method, str(a.draws), *(f"{k}={v:g}" for k, v in a.settings.items())])
+                          for a in self.answers if a.low is not None)
+        wrong = ", ".join(a.method for a in self.answers if a.low is not None and a.method in UNCALIBRATED)
         head = [
             "Trueline: one star as shown",
             f"star: {self.star.name}",
@@ -188,6 +226,8 @@ class Look:
             f"ivar_mended: {self.star.mended} pixels" + (f". {MENDED}" if self.star.mended else ""),
             *([f"own_spectrum: {self.own_name}"] if self.own is not None else []),
             *([f"without an uncertainty of their own: {bare}"] if bare else []),
+            *([f"median and 16, 84 % quantiles of so many draws: {drawn}"] if drawn else []),
+            *([f"known not to be calibrated: the quantiles of {wrong} (docs/laboratory.md)"] if wrong else []),
         ]
         lines = [re.sub(r"\s+", " ", line) for line in head]  # a header card must not break out of its comment
         return "".join(f"# {line}\n" for line in lines) + self.table().to_csv(index=False, float_format="%.6g")

@@ -15,7 +15,11 @@ FIRST_SNR = 9.0  #: of a first visit: where a filter's answer looks believable a
 OWN = math.inf  #: the slider's last step: as observed
 LADDER = (5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 25, 30, 35, 40, 50, 60, 70, 80, 100, 125, 150, 200, 250, 300, 400, 500)
 MAX_SEED = 2**31 - 1
-REPEATS = ("noisy",)  #: methods that show again what the page shows anyway; to be had, but not at first
+#: methods to be had, but not at first: they repeat what the page shows anyway, crowd it, or take long
+LATER = ("noisy", "savgol", "pca", "wiener", "dps", "pigdm", "mmps")
+GUIDED = "dps"  #: the method that has a guidance strength
+STRENGTHS = (0.0, 0.001, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 1.0)  #: of the slider
+MAX_STRENGTH = 10.0
 
 _WRITTEN, _SAID = "_written", "_said"
 
@@ -30,6 +34,7 @@ class Choice:
         methods: names in core.pipeline.METHODS.
         seed: of the added noise and of the draws.
         air: wavelengths in air instead of vacuum.
+        strength: guidance of DPS; None: the usual one, or DPS is not chosen.
     """
 
     star: str | None
@@ -37,11 +42,12 @@ class Choice:
     methods: tuple[str, ...]
     seed: int = 0
     air: bool = False
+    strength: float | None = None
 
 
 def usual(methods: Sequence[str]) -> tuple[str, ...]:
     """The methods of a first visit."""
-    return tuple(name for name in methods if name not in REPEATS)
+    return tuple(name for name in methods if name not in LATER)
 
 
 def steps(own: float, wanted: float | None) -> list[float]:
@@ -52,11 +58,18 @@ def steps(own: float, wanted: float | None) -> list[float]:
     return [*sorted(below), OWN]
 
 
+def strengths(usual_one: float) -> list[float]:
+    """The guidance slider's steps, the usual one and the one wanted among them."""
+    wanted = st.session_state["guidance"]
+    return sorted({*STRENGTHS, usual_one, usual_one if wanted is None else wanted})
+
+
 def query(choice: Choice) -> dict[str, str]:
     """The choice as URL parameters."""
     out = {"star": choice.star or "", "snr": "own" if choice.snr is None else f"{choice.snr:g}",
            "methods": ",".join(choice.methods) or "none", "seed": str(choice.seed)}
-    return out | ({"wave": "air"} if choice.air else {})
+    out |= {"wave": "air"} if choice.air else {}
+    return out | ({} if choice.strength is None else {"strength": f"{choice.strength:g}"})
 
 
 def parse(asked: Mapping[str, str], stars: Mapping[str, Star], methods: Sequence[str],
@@ -108,7 +121,16 @@ def parse(asked: Mapping[str, str], stars: Mapping[str, Star], methods: Sequence
         seed = 0
     if asked.get("wave", "vacuum") not in ("vacuum", "air"):
         said.append("The link's wavelengths are neither vacuum nor air; they are shown in vacuum.")
-    return Choice(star, snr, chosen, seed, asked.get("wave") == "air"), said
+    strength: float | None = None
+    if GUIDED in chosen and "strength" in asked:
+        try:
+            strength = float(f"{float(asked['strength']):.4g}")
+        except ValueError:
+            strength = math.nan
+        if not 0 <= strength <= MAX_STRENGTH:  # NaN too
+            said.append(f"The link's DPS strength is not a number from 0 to {MAX_STRENGTH:g}; it is the usual one.")
+            strength = None
+    return Choice(star, snr, chosen, seed, asked.get("wave") == "air", strength), said
 
 
 def begin(stars: Mapping[str, Star], methods: Sequence[str], first: str | None) -> None:
@@ -119,7 +141,7 @@ def begin(stars: Mapping[str, Star], methods: Sequence[str], first: str | None) 
     if _WRITTEN not in session or (asked and asked != session[_WRITTEN]):
         choice, said = parse(asked, stars, methods, first)
         session["star"], session["wanted"], session["methods"] = choice.star, choice.snr, list(choice.methods)
-        session["seed"], session["air"] = choice.seed, choice.air
+        session["seed"], session["air"], session["guidance"] = choice.seed, choice.air, choice.strength
         session[_SAID] = (choice, said)
     if session["star"] not in stars:
         session["star"] = first
@@ -132,11 +154,17 @@ def remember_snr() -> None:
     st.session_state["wanted"] = None if st.session_state["snr"] == OWN else st.session_state["snr"]
 
 
+def remember_strength() -> None:
+    """The guidance slider was moved: it forgets when DPS is taken off, and this does not."""
+    st.session_state["guidance"] = st.session_state["strength"]
+
+
 def finish() -> tuple[Choice, list[str]]:
     """After the widgets: the choice, also written to the URL; what the link got wrong, until another is made."""
     session: Any = st.session_state
     snr = None if session["snr"] == OWN else session["snr"]
-    choice = Choice(session["star"], snr, tuple(session["methods"]), session["seed"], session["air"])
+    strength = session["guidance"] if GUIDED in session["methods"] else None
+    choice = Choice(session["star"], snr, tuple(session["methods"]), session["seed"], session["air"], strength)
     written = query(choice)
     if written != session.get(_WRITTEN) or written != st.query_params.to_dict():
         st.query_params.from_dict(written)

@@ -5,24 +5,78 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 
+from core import checkpoint
 from core.data.instrument import WIDE, observe
 from core.metrics import table
 from core.metrics.lines import bridged
 from core.models.baselines import Noisy, SavitzkyGolay, Wavelet
+from core.models.conditioning import MMPS, PiGDM
+from core.models.denoiser import Denoiser
 from core.models.estimators import LabelEstimator, propagate
 from core.models.gaussian import PCA, Wiener
 from core.models.mixture_sampler import MixtureSampler
+from core.models.network import PlainDDPM, Preconditioned
+from core.models.noise_map import NoiseMap
 from core.models.observation import Observation, Reconstructor, check_draws
 from core.models.payne import typical
+from core.models.posterior import DPS, Diffusion
+from core.models.schedule import karras
 from core.models.templates import NATIVE, Templates
+from core.models.unet import UNetConfig
 from core.spectrum import LABELS, Array, Samples, Spectra, star_seed
+
+Network = TypeVar("Network", bound=Denoiser)
+
+
+def _placed(net: Network, device: str | None) -> Network:
+    """On the device asked for, or a GPU where there is one; its weights are not to be trained."""
+    return net.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval().requires_grad_(False)
+
+
+@lru_cache(maxsize=2)
+def denoiser(device: str | None = None) -> Preconditioned:
+    """The committed noise-map denoiser, on a GPU where there is one."""
+    with torch.inference_mode(False):  # DPS and its relatives differentiate through it
+        state, config, _ = checkpoint.load(checkpoint.path_of("denoiser"))
+        net = checkpoint.fill(Preconditioned(UNetConfig.of(config["unet"])), state, "denoiser")
+        return _placed(net, device)
+
+
+def exact(calls: int = 9, last: float = 0.01) -> NoiseMap:
+    """The exact posterior with the committed network."""
+    return NoiseMap(denoiser(), calls, last)
+
+
+@lru_cache(maxsize=1)
+def ddpm(device: str | None = None) -> PlainDDPM:
+    """The committed unconditional DDPM of the literature."""
+    with torch.inference_mode(False):
+        state, config, _ = checkpoint.load(checkpoint.path_of("ddpm"))
+        return _placed(checkpoint.fill(PlainDDPM(UNetConfig.of(config["unet"])), state, "ddpm"), device)
+
+
+def dps(strength: float = 0.03, steps: int = 100, normed: bool = True) -> DPS:
+    """DPS as published on the DDPM of the literature, with its guidance strength; respaced from 1000 steps."""
+    prior = ddpm()
+    return DPS(prior, strength, normed, steps, centre=prior.centre, unit=float(prior.scale))
+
+
+def pigdm(calls: int = 20) -> Diffusion:
+    """PiGDM on the noise-map denoiser at flat maps."""
+    return Diffusion(denoiser(), PiGDM, levels=karras(4.0, 1e-3, calls))
+
+
+def mmps(calls: int = 20) -> Diffusion:
+    """MMPS on the noise-map denoiser at flat maps."""
+    return Diffusion(denoiser(), MMPS, levels=karras(4.0, 1e-3, calls))
+
 
 #: Every method by name, and what builds it from its settings. A new method is one class and one line here.
 METHODS: dict[str, Callable[..., Reconstructor]] = {
@@ -32,6 +86,10 @@ METHODS: dict[str, Callable[..., Reconstructor]] = {
     "pca": PCA,
     "wiener": Wiener,
     "mixture": MixtureSampler,
+    "exact": exact,
+    "dps": dps,
+    "pigdm": pigdm,
+    "mmps": mmps,
 }
 
 
@@ -128,6 +186,15 @@ def infer(samples: Samples, spectra: Spectra, estimator: LabelEstimator, truth: 
                       for i, (name, unit) in enumerate(LABELS.items()) if name in NAMES], ignore_index=True)
 
 
+def judged(samples: Samples, spectra: Spectra, truth: Array, labels: Array | None = None,
+           estimator: LabelEstimator | None = None, seed: int = 0, **settings: Any) -> pd.DataFrame:
+    """The tidy table of one answer: all that `measure` finds and, given an estimator, the labels."""
+    parts = [measure(samples, spectra, truth, seed=seed, **settings)]
+    if estimator is not None:
+        parts.append(infer(samples, spectra, estimator, labels, settings.get("snr"), seed))
+    return pd.concat(parts, ignore_index=True)
+
+
 def evaluate(spectra: Spectra, truth: Array, methods: Sequence[str], draws: int = 32, seed: int = 0,
              labels: Array | None = None, estimator: LabelEstimator | None = None,
              **settings: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -143,11 +210,8 @@ def evaluate(spectra: Spectra, truth: Array, methods: Sequence[str], draws: int 
     failed: list[tuple[str, str, str]] = []
     for method in methods:
         for rows in _answerable(spectra, method, draws, seed, failed):
-            part, samples = spectra.select(rows[0]), rows[1]
-            parts.append(measure(samples, part, truth[rows[0]], seed=seed, **settings))
-            if estimator is not None:
-                known = None if labels is None else labels[rows[0]]
-                parts.append(infer(samples, part, estimator, known, settings.get("snr"), seed))
+            known = None if labels is None else labels[rows[0]]
+            parts.append(judged(rows[1], spectra.select(rows[0]), truth[rows[0]], known, estimator, seed, **settings))
     return (pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(table.COLUMNS)),
             pd.DataFrame(failed, columns=["star", "method", "reason"]))
 

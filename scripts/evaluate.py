@@ -8,11 +8,14 @@ from pathlib import Path
 from core.pipeline import METHODS
 from scripts.evaluate_audit import audit
 from scripts.evaluate_choice import choice
+from scripts.evaluate_floor import floor
 from scripts.evaluate_judge import judge
-from scripts.evaluate_labels import labels
+from scripts.evaluate_labels import control, labels
+from scripts.evaluate_laboratory import laboratory
 from scripts.evaluate_lamost import lamost_stars
 from scripts.evaluate_mixture import mixture
 from scripts.evaluate_reality import reality
+from scripts.evaluate_samples import ddpm_samples
 from scripts.judge_pages import pages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,18 +30,36 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--number", type=int, default=400, help="simulated stars at each S/N")
     out.add_argument("--real", type=int, default=60, help="held-out stars of each library of real ones, at each S/N")
     out.add_argument("--audited", type=int, default=20, help="stars of each experiment of the audit at each S/N")
+    out.add_argument("--snr", type=float, nargs="+", help="S/N to ask at; all without")
     out.add_argument("--draws", type=int, default=32, help="of each star, where a method draws")
+    out.add_argument("--slow", type=int, default=100, help="simulated stars at each S/N of methods that take long")
+    out.add_argument("--slow-draws", type=int, default=8, help="draws of such methods")
     out.add_argument("--workers", type=int, default=2, help="processes")
+    out.add_argument("--pieces", type=Path, help="folder of the judge's finished pieces, from another machine perhaps")
+    out.add_argument("--collect", action="store_true", help="the judge's finished pieces into the table, no new ones")
+    out.add_argument("--no-table", action="store_true", help="the judge's pieces alone, to be collected elsewhere")
     out.add_argument("--stars", type=Path, default=SHARED / "stars", help="libraries of real stars")
     out.add_argument("--lamost", type=Path, default=SHARED / "lamost", help="folder of LAMOST spectra")
     parts = out.add_subparsers(dest="part", metavar="part")
     for name, run in (("judge", judge), ("audit", audit), ("reality", reality), ("lamost", lamost_stars),
-                      ("choice", choice), ("labels", labels), ("mixture", mixture)):
+                      ("choice", choice), ("floor", floor), ("labels", labels), ("mixture", mixture),
+                      ("laboratory", laboratory), ("samples", ddpm_samples),
+                      ("estimators", control)):
         part = parts.add_parser(name, help=run.__doc__, formatter_class=defaults)
         part.set_defaults(run=run)
+        if name == "floor":
+            part.add_argument("--floors", type=int, default=60, help="stars at each S/N, the first of them")
+            part.add_argument("--minutes", type=float, default=60.0, help="after which no star is begun")
+            part.add_argument("--colours", action="store_true", help="tell the curve of the data: the lower bound")
+            part.add_argument("--understated", type=float, default=1.0, help="sigma is divided by it: the control")
         if name == "mixture":
             part.add_argument("--stars-each", type=int, default=100, help="test stars at each S/N")
             part.add_argument("--checks-only", action="store_true", help="own truth and timing alone")
+        if name == "samples":
+            part.add_argument("--samples", type=int, default=300, help="of the DDPM")
+        if name == "laboratory":
+            part.add_argument("--stars-each", type=int, default=24, help="stars of the laboratory's prior at each S/N")
+            part.add_argument("--costly", type=int, default=8, help="stars of DPS, PiGDM and MMPS, at S/N 10 alone")
     return out
 
 

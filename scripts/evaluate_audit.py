@@ -7,6 +7,7 @@ import json
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from core.spectrum import Array, Spectra
 from scripts.judge_stars import SEED, SNR, simulated
 
 ROOT = Path(__file__).resolve().parents[1]
+TABLE, NULLS = ROOT / "results" / "audit.parquet", ROOT / "results" / "audit_nulls.json"
 _DRAWS = 16
 _NULL = 100  # stars of a method's own null, none of those it is asked about
 _TAKEN = ("H alpha", "Mg b", "Na D", "Ca II 8542")
@@ -90,17 +92,24 @@ def card(rows: pd.DataFrame) -> pd.DataFrame:
 def audit(args: argparse.Namespace) -> None:
     """Lines put in and taken out, gaps, false alarms, by method and S/N; writes results/audit.parquet, its summary."""
     methods = args.methods.split(",") if args.methods else list(METHODS)
-    tasks = [(method, snr, args.audited) for method in methods for snr in SNR]
+    wanted = args.snr or SNR
+    tasks = [(method, snr, args.audited) for method in methods for snr in wanted]
     frames, nulls = [], []
-    with ProcessPoolExecutor(args.workers) as pool:
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(_job, task) for task in tasks]
         for job in tqdm(as_completed(jobs), total=len(jobs), unit="method x S/N"):
             rows, null = job.result()
             frames.append(rows)
             nulls.append(null)
-    table = pd.concat(frames, ignore_index=True).sort_values(["method", "snr", "experiment"], ignore_index=True)
-    table.to_parquet(ROOT / "results" / "audit.parquet", compression="zstd")
-    (ROOT / "results" / "audit_nulls.json").write_text(json.dumps(nulls) + "\n")
+    new = pd.concat(frames, ignore_index=True)
+    if TABLE.exists():  # what was not asked again stays
+        old = pd.read_parquet(TABLE)
+        kept = ~(old["method"].isin(methods) & old["snr"].isin(wanted))
+        new = pd.concat([old[kept], new], ignore_index=True)
+        nulls += [n for n in json.loads(NULLS.read_text()) if not (n["method"] in methods and n["snr"] in wanted)]
+    table = new.sort_values(["method", "snr", "experiment"], ignore_index=True, kind="stable")
+    table.to_parquet(TABLE, compression="zstd")
+    NULLS.write_text(json.dumps(nulls) + "\n")
     summary = card(table)
     summary.round(4).to_csv(ROOT / "results" / "audit_summary.csv", index=False)
     print(summary.round(3).to_string())

@@ -7,7 +7,10 @@ import hashlib
 import json
 import subprocess
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,8 @@ from tqdm import tqdm
 
 from core.metrics.calibration import summary
 from core.models.estimators import RidgeLabels
-from core.pipeline import METHODS, build, evaluate
+from core.pipeline import METHODS, build, evaluate, judged, reconstruct
+from core.spectrum import Samples
 from scripts.judge_stars import SEED, SNR, Asked, real, simulated, split
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +29,8 @@ RESULTS = ROOT / "results"
 WORK = ROOT / ".trueline" / "judge"  # finished pieces: a killed run goes on from them
 RIDGE = ROOT / "checkpoints" / "ridge.safetensors"
 _CHUNK = 25  # stars a piece
+SLOW = ("dps", "pigdm", "mmps")  # hundreds of network calls a draw: fewer stars of a sample
+NETWORKS = ("exact", *SLOW)  # on a GPU all stars of a sample are drawn at once, before they are measured
 _RV_DRAWS = 8  # draws whose velocity is measured: 7 ms each
 _SCORES = ("rms", "mae", "bias", "ssim", "chi2", "coverage", "width")
 
@@ -38,37 +44,79 @@ def provenance(methods: list[str], draws: int) -> dict[str, object]:
             "draws": draws, "methods": methods, "checkpoints": hashes}
 
 
-def piece(asked: Asked, method: str, first: int, draws: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+@dataclass(frozen=True)
+class Piece:
+    """Some stars of a sample, asked of one method.
+
+    Args:
+        first, last: of the sample's stars; path: where the table goes; drawn: file of draws (n, stars, L) float32 of
+            the whole sample, where a GPU has made them.
+    """
+
+    asked: Asked
+    method: str
+    first: int
+    last: int
+    draws: int
+    path: Path
+    drawn: Path | None = None
+
+
+def measured(one: Piece) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table of one method about some stars of a sample, and its failures."""
-    part = np.arange(first, min(first + _CHUNK, len(asked.spectra)))
-    spectra = asked.spectra.select(part)
-    table, failed = evaluate(spectra, asked.truth[part], [method], draws, SEED, asked.labels[part],
-                             RidgeLabels.load(RIDGE), snr=np.full(len(part), asked.snr), rv_draws=_RV_DRAWS)
+    part, asked = np.arange(one.first, one.last), one.asked
+    spectra, labels, ridge = asked.spectra.select(part), asked.labels[part], RidgeLabels.load(RIDGE)
+    settings = {"snr": np.full(len(part), asked.snr), "rv_draws": _RV_DRAWS}
+    if one.drawn is None:
+        table, failed = evaluate(spectra, asked.truth[part], [one.method], one.draws, SEED, labels, ridge, **settings)
+    else:
+        draws = np.asarray(np.load(one.drawn, mmap_mode="r")[:, part], dtype=np.float64)
+        samples = Samples(spectra.wave, draws, one.method)
+        table = judged(samples, spectra, asked.truth[part], labels, ridge, SEED, **settings)
+        failed = pd.DataFrame(columns=["star", "method", "reason"])
     return table.assign(sample=asked.sample), failed
 
 
-def _job(task: tuple[Asked, str, int, int, Path]) -> int:
+def _job(one: Piece) -> int:
     """Worker: one piece, written whole or not at all."""
     torch.set_num_threads(1)
-    asked, method, first, draws, path = task
-    table, failed = piece(asked, method, first, draws)
+    table, failed = measured(one)
     for frame, kind in ((failed, "failed"), (table, "table")):
-        part = path.with_suffix(f".{kind}.part")
+        part = one.path.with_suffix(f".{kind}.part")
         frame.to_parquet(part)
-        part.rename(path.with_suffix(f".{kind}"))
+        part.rename(one.path.with_suffix(f".{kind}"))
     return len(table)
 
 
-def plan(samples: list[Asked], methods: list[str], draws: int, stamp: str) -> list[tuple[Asked, str, int, int, Path]]:
-    """Pieces not finished yet, the cheap methods first."""
+def plan(samples: list[Asked], methods: list[str], draws: int, folder: Path,
+         slow: tuple[int, int] = (100, 8)) -> list[Piece]:
+    """Pieces not finished yet, method by method; `slow` stars of a sample, and draws of each, for methods that are."""
     tasks = []
     for method in methods:
         for number, asked in enumerate(samples):
-            for first in range(0, len(asked.spectra), _CHUNK):
-                path = WORK / stamp / f"{asked.sample}-{number}-{asked.snr:.0f}-{method}-{first}"
+            stars = min(len(asked.spectra), slow[0]) if method in SLOW else len(asked.spectra)
+            number_of = slow[1] if method in SLOW else draws
+            for first in range(0, stars, _CHUNK):
+                path = folder / f"{asked.sample}-{number}-{asked.snr:.0f}-{method}-{first}"
                 if not path.with_suffix(".table").exists():
-                    tasks.append((asked, method, first, draws, path))
+                    tasks.append(Piece(asked, method, first, min(first + _CHUNK, stars), number_of, path))
     return tasks
+
+
+def _drawn(tasks: list[Piece], folder: Path) -> Iterator[Piece]:
+    """The pieces; where a GPU is, those of networks once their sample has been drawn there, all stars at once."""
+    at: tuple[int, str] | None = None
+    file = None
+    for one in tasks:
+        if torch.cuda.is_available() and one.method in NETWORKS:
+            if at != (id(one.asked), one.method):
+                last = max(t.last for t in tasks if t.asked is one.asked and t.method == one.method)
+                answer = reconstruct(one.asked.spectra.select(np.arange(last)), one.method, one.draws, SEED)
+                at, file = (id(one.asked), one.method), folder / f"{one.path.stem}.npy"
+                np.save(file, answer.draws.astype(np.float32))
+            yield replace(one, drawn=file)
+        else:
+            yield one
 
 
 def card(table: pd.DataFrame) -> pd.DataFrame:
@@ -93,11 +141,12 @@ def card(table: pd.DataFrame) -> pd.DataFrame:
 
 def samples_of(args: argparse.Namespace) -> list[Asked]:
     """All stars asked about; those of ../shared only where it is."""
-    out = [simulated(at, args.number) for at in SNR]
+    wanted = args.snr or SNR
+    out = [simulated(at, args.number) for at in wanted]
     for name, folder, make in (("real", args.stars, lambda at: real(at, args.real, args.stars)),
                                ("lamost", args.lamost, lambda at: split(at, args.lamost))):
         if folder.exists():
-            out += [asked for at in SNR for asked in make(at)]
+            out += [asked for at in wanted for asked in make(at)]
         else:
             print(f"{folder} is not there: no {name} stars in the table")
     return out
@@ -110,26 +159,42 @@ def judge(args: argparse.Namespace) -> None:
         build(method)  # an unknown name is refused now and not in an hour
     origin = provenance(methods, args.draws)
     stamp = hashlib.sha256(json.dumps([origin["checkpoints"], args.draws, args.number, SEED]).encode()).hexdigest()[:12]
-    (WORK / stamp).mkdir(parents=True, exist_ok=True)
-    samples = samples_of(args)
-    tasks = plan(samples, methods, args.draws, stamp)
+    folder = args.pieces or WORK / stamp
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = [] if args.collect else plan(samples_of(args), methods, args.draws, folder, (args.slow, args.slow_draws))
     start = time.time()
-    with ProcessPoolExecutor(args.workers) as pool:
-        jobs = [pool.submit(_job, task) for task in tasks]
+    # spawn: a forked child of a process that holds a GPU cannot use it, or hangs
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(_job, one) for one in _drawn(tasks, folder)]
         for job in tqdm(as_completed(jobs), total=len(jobs), unit="piece"):
             job.result()
-    collect(methods, stamp, origin | {"seconds": round(time.time() - start)})
+    if not args.no_table:
+        collect(methods, folder, origin | {"seconds": round(time.time() - start)})
 
 
-def collect(methods: list[str], stamp: str, origin: dict[str, object]) -> None:
-    """Finished pieces into one table, its summary and its provenance."""
-    files = [f for f in sorted((WORK / stamp).glob("*.table")) if f.name.split("-")[3] in methods]
+def collect(methods: list[str], folder: Path, origin: dict[str, object]) -> None:
+    """Finished pieces into one table, its summary and its provenance; other methods' rows stay as they were."""
+    files = [f for f in sorted(folder.glob("*.table")) if f.name.split("-")[3] in methods]
     table = pd.concat([pd.read_parquet(f) for f in files], ignore_index=True)
     failed = pd.concat([pd.read_parquet(f.with_suffix(".failed")) for f in files], ignore_index=True)
-    slim(table).to_parquet(RESULTS / "judge.parquet", compression="zstd", compression_level=19)
-    card(table).round(5).to_csv(RESULTS / "judge_summary.csv", index=False)
-    failed.to_csv(RESULTS / "judge_failed.csv", index=False)
-    (RESULTS / "judge.json").write_text(json.dumps(origin, indent=1) + "\n")
+    whole, summed, lost = slim(table), card(table).round(5), failed
+    before: dict[str, object] = {}
+    if (RESULTS / "judge.json").exists():
+        before = json.loads((RESULTS / "judge.json").read_text())
+        kept = [pd.read_parquet(RESULTS / "judge.parquet"),
+                *(pd.read_csv(RESULTS / f"judge_{name}.csv") for name in ("summary", "failed"))]
+        whole, summed, lost = (pd.concat([old[~old["method"].isin(methods)], new], ignore_index=True)
+                               for old, new in zip(kept, (whole, summed, lost), strict=True))
+    for name in ("star", "method", "quantity", "unit", "sample"):
+        whole[name] = whole[name].astype("category")
+    whole.to_parquet(RESULTS / "judge.parquet", compression="zstd", compression_level=19)
+    summed.to_csv(RESULTS / "judge_summary.csv", index=False)
+    lost.to_csv(RESULTS / "judge_failed.csv", index=False)
+    runs = before.get("runs", [before] if before else [])
+    assert isinstance(runs, list)
+    others = [run | {"methods": [m for m in run["methods"] if m not in methods]} for run in runs]
+    told = {"runs": [run for run in others if run["methods"]] + [origin]}
+    (RESULTS / "judge.json").write_text(json.dumps(told, indent=1) + "\n")
     print(f"{len(table)} rows of {table['star'].nunique()} stars; {len(failed)} failures")
 
 

@@ -1,4 +1,4 @@
-"""Draws the figures of the docs: `python -m scripts.figures noise|gallery|reality|judge`."""
+"""Draws the figures of the docs: `python -m scripts.figures noise|gallery|reality|judge|training`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from core.data.reality import Reality
 from core.data.simulator import Simulator
 from core.figures import compose, paper
 from core.models.templates import NATIVE, Templates
+from scripts.training_report import training
 
 ROOT = Path(__file__).resolve().parents[1]
 STYLE: dict[Any, Any] = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False,
@@ -145,7 +146,7 @@ def main() -> None:
     parts = parser.add_subparsers(dest="part", required=True)
     shared = ROOT.parent / "shared"
     for name, run in (("noise", noise), ("gallery", gallery), ("reality", reality),
-                      ("judge", judge)):
+                      ("judge", judge), ("training", training)):
         part = parts.add_parser(name, help=run.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         part.add_argument("--library", type=Path, default=shared / "library" / "synspec.npz", help="synthetic library")
         part.add_argument("--lamost", type=Path, default=shared / "lamost", help="folder of LAMOST spectra")

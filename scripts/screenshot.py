@@ -81,6 +81,9 @@ def main(argv: list[str] | None = None) -> int:
         page.wait_for_selector(".js-plotly-plot .scatterlayer" if not given.page else "h3", timeout=60_000)
         page.wait_for_selector("[data-testid=stStatusWidget]", state="detached", timeout=60_000)
         page.wait_for_timeout(1500)  # fonts and the last layout
+        # answers of networks come later, under a bar of their own
+        page.wait_for_selector("[data-testid=stProgress]", state="detached", timeout=120_000)
+        page.wait_for_timeout(500)
         page.screenshot(path=str(given.out))
         browser.close()
     return 0

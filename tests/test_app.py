@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import charts, state
+from app import charts, resources, state
 from core import pipeline
 from core.data import library
 from core.models.observation import Observation, Reconstructor
@@ -24,6 +25,15 @@ METHODS = list(pipeline.METHODS)
 def no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRUELINE_FOLDER", raising=False)
     monkeypatch.setattr("sys.argv", ["main.py"])
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two draws of everything, in few steps: what is tested is the page."""
+    monkeypatch.setattr(resources, "DRAWS", {"other": 2})
+    monkeypatch.setattr(resources, "DPS_STEPS", 20)
+    for name in ("pigdm", "mmps"):
+        monkeypatch.setitem(pipeline.METHODS, name, partial(pipeline.METHODS[name], calls=14))  # with 8 they run away
 
 
 @pytest.fixture
@@ -68,19 +78,21 @@ def figures(app: AppTest) -> int:
 # -------------------------------------------------------------------------------------------------- what a visitor sees
 
 
-def test_a_first_visit_shows_a_simulated_star_at_low_snr_with_every_method() -> None:
+def test_a_first_visit_shows_a_simulated_star_at_low_snr_with_the_exact_posterior() -> None:
     app = healthy(opened())
     assert figures(app) == 2
     assert not said(app)
-    assert app.multiselect(key="methods").value == [m for m in METHODS if m != "noisy"]
-    assert "noisy" in METHODS, "which repeats the observation, and is still to be had"
+    assert app.multiselect(key="methods").value == [m for m in METHODS if m not in state.LATER]
+    assert "exact" in app.multiselect(key="methods").value
+    assert set(state.LATER) < set(METHODS), "which take long or repeat what is shown, and are still to be had"
     assert app.select_slider(key="snr").value == state.FIRST_SNR
     spoken = words(app)
     assert "SIMULATED" in spoken
     assert "truth known" in spoken
     assert "OBSERVED" not in spoken
     assert "2011" not in spoken, "what is measured on real spectra is not said of a simulated one"
-    assert spoken.count("no error bar") >= 2, "a filter must say that it has no uncertainty"
+    assert "no error bar" in spoken, "a filter must say that it has no uncertainty"
+    assert spoken.count("68 % band") >= 2
     assert "1 is necessary, not sufficient" in spoken
 
 
@@ -97,6 +109,7 @@ def test_every_bundled_star_opens_and_is_called_simulated() -> None:
         assert "rms" in words(app)
         assert app.query_params["star"] == key
         assert app.query_params["methods"] == method
+        assert ("DPS calibrated at no strength" in words(app)) == (method == "dps")
 
 
 def test_the_snr_slider_degrades_and_the_url_follows() -> None:
@@ -136,6 +149,8 @@ def test_about_opens_and_keeps_the_choice() -> None:
     app = healthy(opened(snr="5"))
     healthy(app.switch_page("views/about.py").run())
     assert "What it does not show" in words(app)
+    for name in ("**exact**", "**DPS**", "**PiGDM**", "**MMPS**", "calibrated at no strength"):
+        assert name in words(app)
     assert app.query_params["snr"] == "5"
 
 
@@ -168,6 +183,57 @@ def test_a_new_method_appears_by_itself_with_its_band_and_a_failing_one_fails_al
     assert "brand\\_new" in words(app) or "brand_new" in words(app)
     assert "68 % band" in words(app)
     assert said(app).count("not for me") == 1
+
+
+class Guided(Drawing):
+    """A sampler with a strength, which runs away at a large one."""
+
+    def __init__(self, strength: float = 0.03, steps: int = 100) -> None:
+        self.strength = strength
+
+    def sample(self, observation: Observation, n: int, seed: int):
+        return super().sample(observation, n, seed) * (50.0 if self.strength > 0.1 else 1.0)
+
+
+@pytest.fixture
+def guided(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    monkeypatch.setitem(pipeline.METHODS, "dps", Guided)
+
+
+def strengths(app: AppTest) -> list[float]:
+    return [slider.value for slider in app.select_slider if slider.key == "strength"]
+
+
+def test_the_strength_is_there_only_beside_dps_and_in_the_link(guided: None) -> None:
+    app = healthy(opened(methods="wavelet"))
+    assert not strengths(app)
+    healthy(app.multiselect(key="methods").set_value(["wavelet", "dps"]).run())
+    assert strengths(app) == [resources.strength()]
+    assert "strength" not in app.query_params
+    healthy(app.select_slider(key="strength").set_value(0.01).run())
+    assert app.query_params["strength"] == "0.01"
+    healthy(app.multiselect(key="methods").set_value(["wavelet"]).run())
+    assert not strengths(app)
+    assert "strength" not in app.query_params
+    healthy(app.multiselect(key="methods").set_value(["dps"]).run())
+    assert strengths(app) == [0.01], "the slider remembers what was wanted"
+
+
+def test_a_strength_from_a_link_is_a_step_of_the_slider(guided: None) -> None:
+    app = healthy(opened(methods="dps", strength="0.0123"))
+    assert strengths(app) == [0.0123]
+    assert app.query_params["strength"] == "0.0123"
+    assert not said(app)
+    assert not said(healthy(opened(methods="wavelet", strength="banana"))), "nobody is asked for it"
+
+
+def test_draws_that_ran_away_are_a_sentence_and_no_curve(guided: None) -> None:
+    app = opened(methods="wavelet,dps", strength="0.3")
+    assert not app.exception
+    assert "DPS: its draws ran away" in said(app)
+    assert "smaller strength" in said(app)
+    assert "uncalibrated" not in words(app)
+    assert "uncalibrated band" in words(healthy(app.select_slider(key="strength").set_value(0.03).run()))
 
 
 def test_a_fault_of_ours_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from test_app import METHODS, STARS, figures, fresh, healthy, no_folder, opened, said, words
+from test_app import METHODS, STARS, figures, fresh, healthy, no_folder, opened, said, small, words
 
 from app import resources, state
 from core.data import library
 
-__all__ = ["fresh", "no_folder"]  # fixtures
+__all__ = ["fresh", "no_folder", "small"]  # fixtures
 
 
 # ------------------------------------------------------------------------------------------------- nonsense from a URL
@@ -38,6 +38,10 @@ __all__ = ["fresh", "no_folder"]  # fixtures
         ({"seed": "9" * 4000}, "not a whole number"),
         ({"seed": "²"}, "not a whole number"),
         ({"wave": "water"}, "neither vacuum nor air"),
+        ({"methods": "dps", "strength": "banana"}, "0 to 10"),
+        ({"methods": "dps", "strength": "nan"}, "0 to 10"),
+        ({"methods": "dps", "strength": "-1"}, "0 to 10"),
+        ({"methods": "dps", "strength": "1e400"}, "0 to 10"),
     ],
 )
 def test_nonsense_in_the_url_is_a_sentence_and_the_page_is_whole(query: dict[str, str], sentence: str) -> None:
@@ -70,6 +74,7 @@ def test_a_link_opens_what_it_was_made_from() -> None:
     for choice in (
         state.Choice(next(iter(stars)), None, (), 5, True),
         state.Choice(resources.default(stars), 12.25, (METHODS[-1],), 0, False),
+        state.Choice(resources.default(stars), None, ("dps",), 0, False, 0.02),
     ):
         again, said = state.parse(state.query(choice), stars, METHODS, resources.default(stars))
         assert again == choice

@@ -39,6 +39,8 @@ def settled(page: sync_api.Page) -> None:
     page.wait_for_selector(".js-plotly-plot .scatterlayer", timeout=30_000)
     page.wait_for_selector("[data-testid=stStatusWidget]", state="detached", timeout=30_000)
     page.wait_for_timeout(400)
+    page.wait_for_selector("[data-testid=stProgress]", state="detached", timeout=120_000)  # slow answers
+    page.wait_for_timeout(400)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

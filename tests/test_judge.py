@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pandas as pd
 import pytest
 
 from core.metrics.table import rows_of
+from core.pipeline import METHODS, reconstruct
 from scripts import evaluate_judge, judge_pages
-from scripts.judge_stars import SNR, simulated
+from scripts.judge_stars import SEED, SNR, simulated
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +33,11 @@ def test_simulated_test_stars_are_the_same_every_time_and_no_two_alike(asked):
 def test_a_killed_run_goes_on_where_it_was(asked, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate_judge, "WORK", tmp_path)
     (tmp_path / "run").mkdir()
-    first = evaluate_judge.plan([asked], ["noisy", "savgol"], 4, "run")
-    assert [t[1] for t in first] == ["noisy", "savgol"]
+    first = evaluate_judge.plan([asked], ["noisy", "savgol"], 4, tmp_path / "run")
+    assert [t.method for t in first] == ["noisy", "savgol"]
     assert evaluate_judge._job(first[0]) > 0
-    left = evaluate_judge.plan([asked], ["noisy", "savgol"], 4, "run")
-    assert [t[1] for t in left] == ["savgol"]
+    left = evaluate_judge.plan([asked], ["noisy", "savgol"], 4, tmp_path / "run")
+    assert [t.method for t in left] == ["savgol"]
     assert not list((tmp_path / "run").glob("*.part"))
 
 
@@ -44,6 +46,27 @@ def test_an_unknown_method_is_refused_before_anything_is_computed(monkeypatch):
     args = argparse.Namespace(methods="noisy,mixtur", draws=4, number=2, workers=1, stars=Path("x"), lamost=Path("x"))
     with pytest.raises(ValueError, match="mixture"):
         evaluate_judge.judge(args)
+
+
+def test_slow_methods_are_asked_about_fewer_stars_and_for_fewer_draws(asked, tmp_path):
+    pieces = evaluate_judge.plan([asked], ["noisy", "dps", "exact"], 32, tmp_path, slow=(2, 4))
+    assert [(p.method, p.last, p.draws) for p in pieces] == [("noisy", 3, 32), ("dps", 2, 4), ("exact", 3, 32)]
+    assert set(evaluate_judge.SLOW) < set(evaluate_judge.NETWORKS) < set(METHODS)
+
+
+def test_draws_made_beforehand_are_measured_like_those_made_on_the_spot(asked, tmp_path):
+    piece = evaluate_judge.plan([asked], ["wiener"], 4, tmp_path)[0]
+    draws = reconstruct(asked.spectra, "wiener", 4, SEED).draws
+    np.save(tmp_path / "drawn.npy", draws.astype(np.float32))
+    here, failed = evaluate_judge.measured(piece)
+    before, none = evaluate_judge.measured(replace(piece, drawn=tmp_path / "drawn.npy"))
+    assert len(failed) == len(none) == 0
+    assert list(here["quantity"]) == list(before["quantity"])
+    same = here["quantity"].ne("RV")  # searched for: a last digit may move it
+    np.testing.assert_allclose(before["mean"][same], here["mean"][same], rtol=1e-3, atol=1e-3)
+    np.save(tmp_path / "drawn.npy", draws[:, ::-1].astype(np.float32))  # control: another star's draws
+    other, _ = evaluate_judge.measured(replace(piece, drawn=tmp_path / "drawn.npy"))
+    assert not np.allclose(other["mean"][same], here["mean"][same], rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
 def table_of(gap: float, width: float, rng: np.random.Generator) -> pd.DataFrame:

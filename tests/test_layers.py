@@ -46,6 +46,8 @@ def test_the_import_contracts_hold() -> None:
         ("core/data/grid.py", "import torch", "core.data.grid -> torch"),
         ("core/data/lamost.py", "from core.models import baselines", "core.data.lamost -> core.models.baselines"),
         ("core/models/baselines.py", "import core.pipeline", "core.models.baselines -> core.pipeline"),
+        ("core/models/baselines.py", "import core.training.loop", "core.models.baselines -> core.training.loop"),
+        ("core/checkpoint.py", "import core.pipeline", "core.checkpoint -> core.pipeline"),
         ("core/pipeline.py", "import app.resources", "core.pipeline -> app.resources"),
         ("core/pipeline.py", "import scripts.prepare", "core.pipeline -> scripts.prepare"),
         ("core/pipeline.py", "import streamlit", "core.pipeline -> streamlit"),

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from test_contract import QUICK
 
 from core.data.grid import WAVE
 from core.models.observation import Observation, Reconstructor
-from core.pipeline import METHODS, build, reconstruct
+from core.models.samplers import Diverged
+from core.pipeline import METHODS, build, ddpm, denoiser, reconstruct
 from core.spectrum import Kernel, Spectra
 
 
@@ -63,6 +65,26 @@ def test_samples_say_how_they_were_made_in_plain_json(spectra):
         "method": "savgol", "settings": {"window": 21}, "seed": 7, "draws": 2}
 
 
+@pytest.mark.parametrize(("method", "settings", "message"), [
+    ("exact", {"calls": 7}, "no levels are balanced for 7 calls"), ("dps", {"strength": -0.1}, "guidance strength is"),
+    ("dps", {"strength": float("nan")}, "guidance strength is"), ("dps", {"steps": 1}, "2")])
+def test_a_setting_a_network_cannot_work_with_keeps_its_own_message(spectra, method, settings, message):
+    with pytest.raises(ValueError, match=message):
+        reconstruct(spectra, method, **settings)
+
+
+def test_a_strong_guidance_that_diverges_is_reported_and_never_shown(spectra):
+    with pytest.raises(Diverged, match="smaller strength"):
+        reconstruct(spectra, "dps", strength=1e4, steps=6)
+
+
+def test_networks_are_loaded_once_and_not_to_be_trained():
+    assert build("exact").denoiser is build("mmps").prior is denoiser()
+    assert not any(p.requires_grad for p in denoiser().parameters())
+    assert not denoiser().training
+    assert build("dps").prior is ddpm()
+
+
 def test_settings_reach_the_method(spectra):
     narrow, wide = (reconstruct(spectra, "savgol", window=w).draws for w in (5, 51))
     assert narrow.std() > 1.5 * wide.std()
@@ -71,7 +93,7 @@ def test_settings_reach_the_method(spectra):
 def test_no_gradient_is_kept_and_spectra_are_not_changed(spectra):
     before = np.array(spectra.flux), np.array(spectra.ivar)
     for method in METHODS:
-        reconstruct(spectra, method)
+        reconstruct(spectra, method, **QUICK.get(method, {}))
     np.testing.assert_array_equal(spectra.flux, before[0])
     np.testing.assert_array_equal(spectra.ivar, before[1])
     assert torch.is_grad_enabled()

@@ -13,7 +13,7 @@ if choice.star is None:
     st.info("There is no star to show; upload a LAMOST FITS file, or start the server with `-- --folder PATH`.")
     st.stop()
 
-look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed)
+look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength, wait=False)
 said = [*widgets.said(), *look.problems]
 widgets.problems(said)
 dark = widgets.dark()
@@ -30,3 +30,4 @@ with right:
     widgets.facts(look)
     widgets.answers(look)
     widgets.download(look)
+    widgets.patience(look)

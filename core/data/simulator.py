@@ -114,7 +114,7 @@ class Simulator:
                 dead: bool = True) -> tuple[Array, Array]:
         """Clean flux (n, 3840) with LAMOST's noise at S/N_g `snr` (n,): flux and ivar in the same unit."""
         kernel = self.noise.noise if kernel is None else kernel
-        level = _level(clean)
+        level = brightness(clean)
         sigma = self.noise.draw(snr, rng, curve=level, dead=dead) * level
         live = np.isfinite(sigma)
         sigma = np.where(live, sigma, 0.0)
@@ -180,7 +180,7 @@ def _check_inside(labels: Array, nearest: Array) -> None:
                          f"domain; the nearest inside is {nearest[row, column]:.6g}.")
 
 
-def _level(flux: Array, bins: int = 32) -> Array:
+def brightness(flux: Array, bins: int = 32) -> Array:
     """(n, 3840) smooth brightness for the noise map: means of 120 pixels joined by straight lines."""
     means = np.maximum(flux.reshape(len(flux), bins, -1).mean(axis=2), 1e-3)
     at = np.clip((np.arange(N_PIXELS) + 0.5) / N_PIXELS * bins - 0.5, 0, bins - 1)

@@ -33,7 +33,7 @@ def shifted_columns(columns: Tensor, shift: float) -> Tensor:
     whole = int(np.floor(-shift))
     t = -shift - whole
     taps = range(-4, 6)
-    out = torch.zeros(N_PIXELS, *columns.shape[1:])
+    out = torch.zeros(N_PIXELS, *columns.shape[1:], device=columns.device)
     for k in taps:
         weight = float(np.prod([(t - m) / (k - m) for m in taps if m != k]))
         out.add_(columns[MARGIN + whole + k : MARGIN + whole + k + N_PIXELS], alpha=weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -72,8 +72,19 @@ class Observation:
 
     def star(self, b: int) -> Observation:
         """The question about star b alone, still with a batch dimension."""
-        return Observation(self.wave, self.y[b : b + 1], self.ivar[b : b + 1], self.keys[b : b + 1], self.noise,
-                           self.patterns)
+        return self.some(b, b + 1)
+
+    def some(self, first: int, last: int) -> Observation:
+        """The question about stars first to last - 1."""
+        return replace(self, y=self.y[first:last], ivar=self.ivar[first:last], keys=self.keys[first:last])
+
+    def with_y(self, y: Tensor) -> Observation:
+        """The same question had y (B, L) been measured, without patterns."""
+        return replace(self, y=y, patterns=torch.zeros(0, 0))
+
+    def to(self, device: torch.device) -> Observation:
+        """The same on a device."""
+        return replace(self, y=self.y.to(device), ivar=self.ivar.to(device))
 
     @property
     def nuisance(self) -> Tensor:

@@ -115,8 +115,27 @@ class StarPosterior:
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """n clean spectra (n, L): a pair by its weight, then the factors, then the residual (Matheron's rule)."""
+        pixels = self.y.shape[0]
+        u, z, e, white = self._normals(n, generator)
+        smooth, nuisance, pick = self._smooth(u, z)
+        out = torch.empty(n, pixels)
+        for noise in {id(self.pairs[i].noise): self.pairs[i].noise for i in pick.tolist()}.values():
+            rows = torch.tensor([self.pairs[i].noise is noise for i in pick.tolist()])
+            out[rows] = noise.complete(self.y - nuisance[rows], smooth[rows], e[rows], white[rows])
+        return out
+
+    def draw_nuisance(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, L) what the observation's patterns add to y, drawn from their posterior."""
+        u, z, _, _ = self._normals(n, generator)
+        return self._smooth(u, z)[1]
+
+    def _normals(self, n: int, generator: torch.Generator) -> list[Tensor]:
         pixels, most = self.y.shape[0], max(len(p.centre) for p in self.pairs)
-        u, z, e, white = normals(generator, n, 1, most, pixels + len(self.taps) - 1, pixels + 2)
+        return normals(generator, n, 1, most, pixels + len(self.taps) - 1, pixels + 2)
+
+    def _smooth(self, u: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws of the star without its residual and of the nuisances, each (n, L), and the pair of each."""
+        n, pixels = len(u), self.y.shape[0]
         steps = self.log_weight.exp().cumsum(0)
         pick = torch.searchsorted(steps / steps[-1], torch.special.ndtr(u[:, 0].double())).clamp_max(len(steps) - 1)
         smooth, nuisance = torch.empty(2, n, pixels)
@@ -125,8 +144,4 @@ class StarPosterior:
             score = z[rows, : len(p.centre)].T
             c = p.centre[:, None] + torch.linalg.solve_triangular(p.cholesky.T, score, upper=True)
             smooth[rows], nuisance[rows] = (part.T for part in p.smooth(c))
-        out = torch.empty(n, pixels)
-        for noise in {id(self.pairs[i].noise): self.pairs[i].noise for i in pick.tolist()}.values():
-            rows = torch.tensor([self.pairs[i].noise is noise for i in pick.tolist()])
-            out[rows] = noise.complete(self.y - nuisance[rows], smooth[rows], e[rows], white[rows])
-        return out
+        return smooth, nuisance, pick

@@ -1,0 +1,88 @@
+"""The literature's way: a DDPM that is shown the noisy spectrum, eps(x_t, t | y), learned from pairs (spec-DDPM)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from core.models.network import PlainDDPM, run
+from core.models.unet import UNetConfig
+
+#: what a variant is shown beside x_t: the spectrum; its noise map and mask; the mixture's posterior mean
+CHANNELS: dict[str, tuple[str, ...]] = {
+    "supervised": ("y",),
+    "supervised_ivar": ("y", "log_sigma", "mask"),
+    "supervised_mixture": ("y", "log_sigma", "mask", "mean"),
+}
+
+
+class ConditionalDDPM(PlainDDPM):
+    """eps(x_t, t | y): T = 1000, linear beta, eps-prediction, the observation as further channels (spec-DDPM, RAA 2025;
+    Saharia et al. 2021, arXiv:2104.07636, for images).
+
+    Args:
+        variant: a key of CHANNELS.
+        config, centre, scale: see PlainDDPM; the number of inputs follows from the variant.
+
+    Raises:
+        ValueError: an unknown variant.
+    """
+
+    def __init__(self, variant: str, config: UNetConfig | None = None, centre: Tensor | None = None,
+                 scale: float = 0.2) -> None:
+        if variant not in CHANNELS:
+            raise ValueError(f"variant {variant!r} is unknown; known: {', '.join(CHANNELS)}.")
+        wanted = replace(config or self.CONFIG, inputs=1 + len(CHANNELS[variant]))
+        super().__init__(wanted, centre, scale)
+        self.variant = variant
+
+    def condition(self, y: Tensor, sigma: Tensor, mean: Tensor | None = None) -> Tensor:
+        """(N, C, L) channels about observations y (N, L) with noise maps sigma (N, L), infinite in dead pixels."""
+        live = torch.isfinite(sigma)
+        channel = {"y": torch.where(live, (y - self.centre) / self.scale, 0.0).clamp(-30, 30),
+                   "log_sigma": torch.where(live, (torch.where(live, sigma, 1.0).log() + 3) / 2, 1.5),
+                   "mask": live.float()}
+        if mean is not None:
+            channel["mean"] = (mean - self.centre) / self.scale
+        return torch.stack([channel[name] for name in CHANNELS[self.variant]], 1)
+
+    def eps_given(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """The noise in x_t (N, L) at steps t (N,), given the condition's channels (N, C, L)."""
+        return run(self.net, torch.cat([x_t[:, None], condition], 1), (t / 250.0)[:, None])[:, 0]
+
+
+class DnCNN(nn.Module):
+    """y less the noise that 17 convolutional layers see in it (Zhang et al. 2017, arXiv:1608.03981, section III).
+
+    Args:
+        sigma: True when the noise map goes in as a second channel (as FFDNet does, Zhang et al. 2018); blind otherwise.
+        layers, width: as published, 17 and 64.
+    """
+
+    def __init__(self, sigma: bool, layers: int = 17, width: int = 64) -> None:
+        super().__init__()
+        self.sigma = sigma
+        parts: list[nn.Module] = [nn.Conv2d(3 if sigma else 1, width, (1, 3), padding=(0, 1)), nn.ReLU(inplace=True)]
+        for _ in range(layers - 2):
+            parts += [nn.Conv2d(width, width, (1, 3), padding=(0, 1), bias=False), nn.BatchNorm2d(width),
+                      nn.ReLU(inplace=True)]
+        parts.append(nn.Conv2d(width, 1, (1, 3), padding=(0, 1)))
+        self.net = nn.Sequential(*parts)  # in one dimension: kernels of (1, 3)
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+
+    def forward(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """(N, L) clean spectra of y (N, L); sigma (N, L) is infinite in dead pixels, whose y is taken as 1."""
+        live = torch.isfinite(sigma)
+        rows = torch.where(live, y, 1.0)
+        scaled = (rows - 1.0) / 0.2
+        channels = [scaled]
+        if self.sigma:
+            channels += [torch.where(live, (torch.where(live, sigma, 1.0).log() + 3) / 2, 1.5), live.float()]
+        with torch.autocast(y.device.type, torch.bfloat16, enabled=y.is_cuda):
+            noise = self.net(torch.stack(channels, 1)[:, :, None].contiguous(memory_format=torch.channels_last))
+        out: Tensor = rows - 0.2 * noise[:, 0, 0].float()
+        return out
+
+

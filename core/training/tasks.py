@@ -1,0 +1,150 @@
+"""What each network is asked to learn: its module and its loss on a batch of clean stars and noise maps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from core.data.grid import N_PIXELS
+from core.data.noise import LAMOST_NOISE
+from core.models.network import PlainDDPM, Preconditioned
+from core.models.supervised import CHANNELS, ConditionalDDPM, DnCNN
+from core.training.stars import REAL, UNIT, UNIT_OPEN, RealStars, correlated, in_uncertain_units, noise_levels
+
+_NEAR = 15  # pixels over which the misfit that softens the loss is averaged
+
+
+class Task(ABC):
+    """A network to be trained: `module` holds the weights, `loss` says how wrong they are.
+
+    Args:
+        real: what draws stars that physics does not make.
+    """
+
+    module: nn.Module
+    deviation: tuple[float, float] = UNIT  # of the smooth error of the unit
+
+    def __init__(self, real: RealStars) -> None:
+        self.real = real
+
+    def stars(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Clean stars (n, L) in uncertain units, a share of them replaced by draws of the real components."""
+        number = int(REAL * len(clean))
+        if number:
+            clean = torch.cat([self.real.draw(number, generator), clean[number:]])
+        return in_uncertain_units(clean, self.real.precondition.unit, generator, self.deviation)
+
+    @abstractmethod
+    def loss(self, clean: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and what else is worth writing down; clean and sigma are (n, L)."""
+
+
+class DenoiserTask(Task):
+    """Squared error of the noise-map denoiser in units of the mixture's own deviation: it starts at 1, its fall is the
+    gain.
+
+    Where the mixture does not fit (a line no star has), its deviation means little: the unit is then widened by the
+    local misfit of x, which is a function of x and sigma alone and so leaves the minimum at E[x0 | x].
+    """
+
+    deviation = UNIT_OPEN
+
+    def __init__(self, real: RealStars) -> None:
+        super().__init__(real)
+        self.module: Preconditioned = Preconditioned(precondition=real.precondition)
+
+    def loss(self, clean: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.no_grad():
+            truth = self.stars(clean, generator)
+            sigma, rho = noise_levels(sigma, generator)
+            x = truth + correlated(sigma, rho, generator)
+            live = torch.isfinite(sigma)
+            x = torch.where(live, x, 1.0)
+            precondition = self.module.precondition
+            settled = precondition.settle(x, sigma, precondition.locate(x, sigma))
+            m, s = (part[0] for part in settled.moments(x[None], settled.at(sigma)))
+            unit = s**2 * misfit(x, sigma, m, s)
+            start = (m - truth) ** 2 / unit
+        answer = self.module.correct(x[None], sigma, m[None], s[None], rho)[0]
+        error = (answer - truth) ** 2 / unit
+        return error.mean(), {"mixture": start.mean(), "gain": (error.detach() / start.mean()).mean()}
+
+
+def misfit(x: Tensor, sigma: Tensor, m: Tensor, s: Tensor) -> Tensor:
+    """(n, L) local mean square of (x - m) / its expected deviation, at least 1."""
+    live = torch.isfinite(sigma)
+    odd = torch.where(live, (x - m) ** 2 / (sigma**2 + s**2), 1.0)
+    return functional.avg_pool1d(odd[:, None], _NEAR, 1, _NEAR // 2, count_include_pad=False)[:, 0].clamp_min(1.0)
+
+
+class DDPMTask(Task):
+    """The seed's baseline: mean square of eps - eps(x_t, t) at a uniform step (Ho et al. 2020, eq. 14)."""
+
+    def __init__(self, real: RealStars, centre: Tensor | None = None, scale: float = 0.2) -> None:
+        super().__init__(real)
+        self.module: PlainDDPM = PlainDDPM(centre=centre, scale=scale)
+
+    def loss(self, clean: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        model, device = self.module, clean.device
+        with torch.no_grad():
+            u = (self.stars(clean, generator) - model.centre) / model.scale
+            t = torch.randint(len(model.alpha_bar), (len(u),), device=device, generator=generator)
+            a = model.alpha_bar[t].float()[:, None]
+            eps = torch.randn(len(u), N_PIXELS, device=device, generator=generator)
+            x_t = a.sqrt() * u + (1 - a).sqrt() * eps
+        error = (model.eps(x_t, t.float()) - eps) ** 2
+        return error.mean(), {}
+
+
+class PairsTask(Task):
+    """What the supervised networks share: pairs of a clean star and the same star observed with LAMOST's noise."""
+
+    def pair(self, clean: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Truth and observation, each (n, L)."""
+        truth = self.stars(clean, generator)
+        rho = torch.tensor(LAMOST_NOISE.rho, device=clean.device).expand(len(clean), 2)
+        y = truth + correlated(sigma, rho, generator)
+        return truth, torch.where(torch.isfinite(sigma), y, 1.0)
+
+
+class SupervisedTask(PairsTask):
+    """Mean square of eps - eps(x_t, t | y) at a uniform step (spec-DDPM)."""
+
+    def __init__(self, real: RealStars, variant: str, centre: Tensor | None = None, scale: float = 0.2) -> None:
+        super().__init__(real)
+        self.module: ConditionalDDPM = ConditionalDDPM(variant, centre=centre, scale=scale)
+
+    def loss(self, clean: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        model = self.module
+        with torch.no_grad():
+            truth, y = self.pair(clean, sigma, generator)
+            mean = None
+            if "mean" in CHANNELS[model.variant]:
+                precondition = self.real.precondition
+                settled = precondition.settle(y, sigma, precondition.locate(y, sigma))
+                mean = settled.moments(y[None], settled.at(sigma))[0][0]
+            condition = model.condition(y, sigma, mean)
+            u = (truth - model.centre) / model.scale
+            t = torch.randint(len(model.alpha_bar), (len(u),), device=u.device, generator=generator)
+            a = model.alpha_bar[t].float()[:, None]
+            eps = torch.randn(len(u), N_PIXELS, device=u.device, generator=generator)
+        error = (model.eps_given(a.sqrt() * u + (1 - a).sqrt() * eps, t.float(), condition) - eps) ** 2
+        return error.mean(), {}
+
+
+class DnCNNTask(PairsTask):
+    """Mean square error of the clean spectrum, as published (Zhang et al. 2017, eq. 1)."""
+
+    def __init__(self, real: RealStars, sigma: bool) -> None:
+        super().__init__(real)
+        self.module: DnCNN = DnCNN(sigma)
+
+    def loss(self, clean: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.no_grad():
+            truth, y = self.pair(clean, sigma, generator)
+        # noise of S/N 2 in the blue end would be all of the loss: a pixel counts for at most the spread of stars
+        error = (self.module(y, sigma) - truth) ** 2 / 0.04
+        return error.clamp_max(100.0).mean(), {}

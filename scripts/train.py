@@ -1,0 +1,182 @@
+"""Trains the networks: `python -m scripts.train denoiser ddpm --recipe cpu --budget 90m`; resumes where it was."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import checkpoint
+from core.models.mixture import Mixture
+from core.models.network import PlainDDPM, modules_of
+from core.models.precondition import Precondition
+from core.models.samplers import ddim
+from core.models.schedule import respaced
+from core.models.unet import UNet
+from core.training.feed import Bank, Feed
+from core.training.loop import Run, TrainConfig, fit
+from core.training.stars import RealStars
+from core.training.tasks import DDPMTask, DenoiserTask, DnCNNTask, SupervisedTask, Task
+
+ROOT = Path(__file__).resolve().parents[1]
+EPOCH = 20_000  #: spectra: what the literature calls an epoch (spec-DDPM has 20,000 pairs); here none is seen twice
+DATA = ("library", "emulator", "reality", "noise", "mixture")  # checkpoints that the stars come from
+NAMES = ("denoiser", "ddpm", "supervised", "supervised_ivar", "supervised_mixture", "dncnn", "dncnn_blind")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Numbers of a training: spectra a step, learning rate, average of the weights, seconds of a whole training."""
+
+    batch: int
+    rate: float
+    average: float
+    budget: float
+    bank: int
+
+
+#: measured: see docs/training.md
+RECIPES = {"cpu": Recipe(16, 4e-4, 0.998, 5400.0, 20_000), "gpu": Recipe(256, 8e-4, 0.998, 1500.0, 600_000)}
+
+
+def seconds(text: str) -> float:
+    """'90m', '240s', '1.5h' or a number of seconds.
+
+    Raises:
+        ValueError: anything else.
+    """
+    found = re.fullmatch(r"([0-9.]+)([smh]?)", text)
+    if not found:
+        raise ValueError(f"{text!r} is no time; write 240s, 90m or 1.5h.")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def build(name: str, real: RealStars, clean: Tensor) -> Task:
+    """The task of a network; `clean` (n, L) are stars that say where spectra lie and how far they spread."""
+    centre = clean.mean(0)
+    scale = float((clean - centre).square().mean().sqrt())
+    if name == "denoiser":
+        return DenoiserTask(real)
+    if name == "ddpm":
+        return DDPMTask(real, centre, scale)
+    if name.startswith("supervised"):
+        return SupervisedTask(real, name, centre, scale)
+    if name.startswith("dncnn"):
+        return DnCNNTask(real, not name.endswith("blind"))
+    raise ValueError(f"no network is called {name!r}; known: {', '.join(NAMES)}.")
+
+
+def samples(model: PlainDDPM, number: int, seed: int, steps: int = 100) -> Tensor:
+    """(number, L) unconditional samples of a plain DDPM, for the report."""
+    device = model.centre.device
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def fresh(step: int) -> Tensor:
+        return model.scale * torch.randn(number, len(model.centre), generator=generator, device=device)
+
+    def denoise(x: Tensor, level: float) -> Tensor:
+        return model(x, torch.full_like(x[..., :1], level * float(model.scale)))
+
+    levels = respaced(model.alpha_bar.cpu(), steps)
+    with torch.no_grad():
+        return ddim(denoise, model.centre + levels[0] * fresh(-1), levels, fresh, eta=1.0)
+
+
+def train(name: str, recipe: Recipe, args: argparse.Namespace, bank: Bank, real: RealStars) -> None:
+    """One network, from where it was to the end of its budget or of this sitting."""
+    device = bank.excess.device
+    folder = args.folder / name
+    task = build(name, real, bank.excess[: bank.count][:20_000].float() + 1.0)
+    task.module.to(device).train()
+    if args.warm and not (folder / "state.safetensors").exists():
+        state, _, _ = checkpoint.load(args.out / f"{name}.safetensors")
+        checkpoint.fill(task.module, state, name)
+    config = TrainConfig(budget=recipe.budget, rate=recipe.rate, average=recipe.average, seed=args.seed,
+                         steps=args.steps or TrainConfig.steps)
+    run = Run(task, config, folder, device)
+
+    def source(step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        bank.grow(wait=device.type == "cpu")
+        return bank.sample(recipe.batch, generator)
+
+    def look(run: Run) -> None:
+        at = int(run.progress * 50)
+        if isinstance(task, DDPMTask) and at % 10 == 0:
+            np.savez_compressed(folder / f"samples-{at:02d}.npz",
+                                flux=samples(task.module, 16, 0).half().cpu().numpy())
+
+    start = time.time()
+    lines = fit(run, source, recipe.batch, look, args.pause)
+    run.swap()
+    card = {"what": f"{name}: {type(task.module).__name__}", "licence": "MIT",
+            "data_sha256": checkpoint.sha256(*(checkpoint.path_of(d) for d in DATA)),
+            "spectra_seen": run.step * recipe.batch, "spectra_made": bank.seen, "steps": run.step,
+            "hardware": checkpoint.hardware(device), "seconds": round(run.used),
+            "losses": {k: round(v, 5) for k, v in (lines[-1] if lines else {}).items()},
+            "recipe": {"name": args.recipe, "batch": recipe.batch, "rate": recipe.rate, "seed": args.seed,
+                       "warm": args.warm}}
+    net = task.module.net
+    config_of = {"unet": net.config.as_dict()} if isinstance(net, UNet) else {}
+    checkpoint.save(modules_of(task.module), config_of, card, args.out / f"{name}.safetensors")
+    run.swap()
+    print(f"{name}: {run.step} steps, {run.step * recipe.batch} spectra in {run.used:.0f} s "
+          f"({time.time() - start:.0f} s now), {card['losses']}", flush=True)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="+", metavar="NAME[:BUDGET]", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--recipe", choices=RECIPES, default="gpu" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--budget", type=seconds, help="time for the whole training of each, such as 90m")
+    parser.add_argument("--pause", type=seconds, help="end this sitting after so long; the next goes on")
+    parser.add_argument("--steps", type=int, help="end after so many steps, whatever the time")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1, help="processes that simulate stars")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--rate", type=float, help="highest learning rate")
+    parser.add_argument("--warm", action="store_true", help="begin with the weights of the checkpoint that is there")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".trueline" / "train", help="logs and states")
+    parser.add_argument("--out", type=Path, default=checkpoint.FOLDER)
+    args = parser.parse_args()
+    wanted = [(n.partition(":")[0], n.partition(":")[2]) for n in args.names]
+    for name, _ in wanted:
+        if name not in NAMES:
+            parser.error(f"no network is called {name!r}; known: {', '.join(NAMES)}")
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(auto if args.device == "auto" else args.device)
+    base = RECIPES[args.recipe]
+    mixture = Mixture.load()
+    precondition = Precondition(mixture).to(device)
+    if device.type == "cuda":
+        precondition.lay()
+    real = RealStars(mixture, precondition).to(device)
+    with Feed(args.seed + 1, 64, args.workers) as feed:
+        bank = Bank(feed, base.bank, device)
+        while bank.count < min(40 * base.batch, base.bank):
+            bank.grow(wait=True)
+        print(f"{bank.count} stars are ready", flush=True)
+        failed = []
+        for name, budget in wanted:
+            spent = seconds(budget) if budget else args.budget or base.budget
+            recipe = Recipe(args.batch or base.batch, args.rate or base.rate, base.average, spent, base.bank)
+            try:
+                train(name, recipe, args, bank, real)
+            except (RuntimeError, ValueError):  # on a lent machine the others go on
+                traceback.print_exc()
+                failed.append(name)
+    if failed:
+        sys.exit(f"not trained: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The supervised networks of the literature: what each is shown, and what it gives back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from core.data.grid import N_PIXELS
+from core.models.network import modules_of
+from core.models.supervised import CHANNELS, ConditionalDDPM, DnCNN
+from core.models.unet import UNetConfig
+
+TINY = UNetConfig(inputs=1, outputs=1, scalars=1, width=(8, 12), heads=2, embedding=16)
+
+
+def question(n: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(1)
+    y = 1 + 0.1 * torch.randn(n, N_PIXELS, generator=g)
+    sigma = torch.full((n, N_PIXELS), 0.1)
+    sigma[0, 100:200] = torch.inf
+    return y, sigma
+
+
+@pytest.mark.parametrize("variant", CHANNELS)
+@torch.no_grad()
+def test_a_variant_is_shown_its_channels_and_answers_for_each_pixel(variant):
+    model = ConditionalDDPM(variant, TINY).eval()
+    y, sigma = question()
+    condition = model.condition(y, sigma, torch.ones_like(y) if "mean" in CHANNELS[variant] else None)
+    assert condition.shape == (3, len(CHANNELS[variant]), N_PIXELS)
+    assert torch.isfinite(condition).all()
+    assert model.net.config.inputs == 1 + len(CHANNELS[variant])
+    eps = model.eps_given(torch.randn(3, N_PIXELS, generator=torch.Generator().manual_seed(2)),
+                          torch.tensor([0.0, 10.5, 999.0]), condition)
+    assert eps.shape == (3, N_PIXELS)
+    assert not eps.any()  # untrained it sees no noise
+
+
+@torch.no_grad()
+def test_what_it_is_shown_is_what_was_measured():
+    centre = torch.linspace(0.9, 1.1, N_PIXELS)
+    model = ConditionalDDPM("supervised_mixture", TINY, centre, 0.2)
+    y, sigma = question()
+    shown, level, mask, mean = model.condition(y, sigma, 2 * centre.expand(3, -1)).unbind(1)
+    live = torch.isfinite(sigma)
+    torch.testing.assert_close(shown[live], ((y - centre) / 0.2)[live])
+    assert not shown[~live].any()
+    assert torch.equal(mask, live.float())
+    assert level[~live].min() > level[live].max()  # a dead pixel is noisier than any live one
+    torch.testing.assert_close(mean, (centre / 0.2).expand(3, -1))
+    other = torch.where(live, y, 99.0)  # what lies in a dead pixel does not matter
+    assert torch.equal(model.condition(other, sigma, y), model.condition(y, sigma, y))
+
+
+@torch.no_grad()
+def test_the_condition_and_the_step_reach_the_answer():
+    model = ConditionalDDPM("supervised", TINY).eval()
+    g = torch.Generator().manual_seed(3)
+    for p in model.net.parameters():
+        p.add_(0.1 * torch.randn(p.shape, generator=g))
+    y, sigma = question()
+    x, t = torch.randn(3, N_PIXELS, generator=g), torch.full((3,), 500.0)
+    one = model.eps_given(x, t, model.condition(y, sigma))
+    assert (one - model.eps_given(x, t, model.condition(y + 0.3, sigma))).abs().max() > 1e-3
+    assert (one - model.eps_given(x, t - 400, model.condition(y, sigma))).abs().max() > 1e-4
+
+
+def test_an_unknown_variant_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="'supervized' is unknown; known: supervised, supervised_ivar"):
+        ConditionalDDPM("supervized")
+
+
+def test_a_checkpoint_holds_its_weights_and_its_unit():
+    names = set(modules_of(ConditionalDDPM("supervised_ivar", TINY)))
+    assert {"centre", "scale"} < names
+    assert all(n.startswith("net.") for n in names - {"centre", "scale"})
+
+
+@pytest.mark.parametrize("sigma", [True, False])
+@torch.no_grad()
+def test_dncnn_takes_off_what_its_layers_see(sigma):
+    model = DnCNN(sigma, layers=4, width=8).eval()
+    y, noise = question()
+    answer = model(y, noise)
+    assert answer.shape == y.shape
+    assert torch.isfinite(answer).all()
+    other = torch.where(torch.isfinite(noise), y, -50.0)
+    assert torch.equal(model(other, noise), answer)
+    assert torch.equal(model(y, torch.where(torch.isfinite(noise), 2 * noise, noise)), answer) == (not sigma)
+    for p in model.net[-1].parameters():
+        p.zero_()
+    silent = model(y, noise)
+    live = torch.isfinite(noise)
+    assert torch.equal(silent[live], y[live])
+    assert (silent[~live] == 1).all()
+
+
+def test_dncnn_is_as_deep_and_wide_as_published():
+    convolutions = [m for m in DnCNN(False).net if isinstance(m, torch.nn.Conv2d)]
+    assert len(convolutions) == 17
+    assert {m.out_channels for m in convolutions[:-1]} == {64}
+    assert sum(p.numel() for p in DnCNN(True).parameters()) < 1e6
