@@ -158,7 +158,8 @@ def judge(args: argparse.Namespace) -> None:
     for method in methods:
         build(method)  # an unknown name is refused now and not in an hour
     origin = provenance(methods, args.draws)
-    stamp = hashlib.sha256(json.dumps([origin["checkpoints"], args.draws, args.number, SEED]).encode()).hexdigest()[:12]
+    hangs_on = [origin["checkpoints"], args.draws, args.slow_draws, args.number, SEED]
+    stamp = hashlib.sha256(json.dumps(hangs_on).encode()).hexdigest()[:12]
     folder = args.pieces or WORK / stamp
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [] if args.collect else plan(samples_of(args), methods, args.draws, folder, (args.slow, args.slow_draws))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import time
@@ -160,7 +161,9 @@ def main() -> None:
     if device.type == "cuda":
         precondition.lay()
     real = RealStars(mixture, precondition).to(device)
-    with Feed(args.seed + 1, 64, args.workers) as feed:
+    seen = args.folder / "chunks.json"  # how far the stream of stars was read: a resumed training sees new ones
+    first = json.loads(seen.read_text())["next"] if seen.exists() else 0
+    with Feed(args.seed + 1, 64, args.workers, first) as feed:
         bank = Bank(feed, base.bank, device)
         while bank.count < min(40 * base.batch, base.bank):
             bank.grow(wait=True)
@@ -174,6 +177,7 @@ def main() -> None:
             except (RuntimeError, ValueError):  # on a lent machine the others go on
                 traceback.print_exc()
                 failed.append(name)
+            seen.write_text(json.dumps({"next": feed.next}) + "\n")
     if failed:
         sys.exit(f"not trained: {', '.join(failed)}")
 

@@ -19,6 +19,7 @@ from core.models.observation import Observation
 from core.models.precondition import Precondition
 from core.models.unet import UNetConfig
 from core.spectrum import WHITE, Kernel
+from scripts.judge_stars import simulated
 
 STARS, DRAWS = 6, 40
 TINY = UNetConfig(inputs=5, outputs=2, scalars=3, width=(8, 12), heads=2, embedding=16)
@@ -133,6 +134,17 @@ def test_a_star_does_not_know_its_neighbours(method):
         batch = method.sample(question, 2, 3)
         torch.testing.assert_close(method.sample(question.star(1), 2, 3), batch[:, 1:2], rtol=0, atol=1e-5)
     assert (batch[:, 0] - batch[:, 1]).abs().max() > 1e-3
+
+
+def test_stars_drawn_together_as_on_a_gpu_are_drawn_as_if_alone(monkeypatch):
+    # the committed mixture, whose 22 components stars choose differently from; the small one has too few to tell
+    method = NoiseMap(Preconditioned(), calls=8, last=0.02)
+    spectra = simulated(20.0, 36).spectra.select(np.array([3, 34]))
+    question = Observation.of(spectra)
+    with torch.inference_mode():
+        alone = method.sample(question, 1, 3)
+        monkeypatch.setattr(method, "together", 2)
+        torch.testing.assert_close(method.sample(question, 1, 3), alone, rtol=0, atol=2e-4)
 
 
 @dataclass

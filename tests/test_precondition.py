@@ -38,7 +38,7 @@ class Asked:
 
     def settled(self, stars: slice = slice(None)) -> Settled:
         y, sigma = self.y[stars], self.sigma[stars]
-        return self.owner.settle(y, sigma, self.owner.locate(y, sigma, 9).worth(12.0))
+        return self.owner.settle(y, sigma, self.owner.locate(y, sigma, 9))
 
     def moments(self) -> tuple[Tensor, Tensor]:
         settled = self.settled()
@@ -110,14 +110,12 @@ def test_stars_are_found_at_their_velocity(small):
     place = one.owner.locate(one.y, one.sigma)
     assert (place.shift - one.shift).abs().max() < 0.15  # pixels: 10 km/s
     assert place.component.shape == (STARS, 3)
-    assert (place.behind >= 0).all()
-    assert place.behind[:, 0].max() == 0
 
 
 def test_a_wrong_velocity_is_found_out(small):
     one = asked(*small, 30.0)
     place = one.owner.locate(one.y, one.sigma)
-    wrong = Place(place.component, one.owner.node(place.shift.clamp(-5, 5) + 2.0), place.behind)
+    wrong = Place(place.component, one.owner.node(place.shift.clamp(-5, 5) + 2.0))
     settled = one.owner.settle(one.y, one.sigma, wrong)
     m, s = (part[0] for part in settled.moments(one.y[None], settled.at(one.sigma)))
     assert ratio(one, m) > 1.5
@@ -128,7 +126,7 @@ def test_the_derivative_carries_what_a_node_misses(small):
     """A velocity a seventh of a pixel (10 km/s) off costs next to nothing: the derivative is among the factors."""
     one = asked(*small, 30.0)
     place = one.owner.locate(one.y, one.sigma)
-    off = Place(place.component, one.owner.node(place.shift + 0.15), place.behind)
+    off = Place(place.component, one.owner.node(place.shift + 0.15))
     settled = one.owner.settle(one.y, one.sigma, off)
     m, _ = settled.moments(one.y[None], settled.at(one.sigma))
     stiff = Settled(one.owner, settled.columns, torch.zeros_like(settled.slope))  # control: without it
@@ -174,7 +172,7 @@ def test_what_lies_in_dead_pixels_does_not_matter(small):
     one = asked(*small, 20.0)
     settled = one.settled()
     y = torch.where(torch.isfinite(one.sigma), one.y, 7.0)
-    other = one.owner.settle(y, one.sigma, one.owner.locate(y, one.sigma, 9).worth(12.0))
+    other = one.owner.settle(y, one.sigma, one.owner.locate(y, one.sigma, 9))
     torch.testing.assert_close(other.moments(y[None], other.at(one.sigma))[0],
                                settled.moments(one.y[None], settled.at(one.sigma))[0], rtol=0, atol=1e-5)
 
@@ -205,13 +203,6 @@ def test_joint_draws_have_the_mean_and_width_of_the_moments(small):
                          (draws - m)[:, :, 501:1501]) / torch.einsum("nbl->b", (draws - m)[:, :, 500:1500] ** 2)
     assert (alone > 0.2).all()  # they are joint draws: neighbours go together
 
-
-def test_columns_far_behind_are_left_out_and_the_last_stays():
-    place = Place(torch.arange(6).view(2, 3), torch.zeros(2), torch.tensor([[0.0, 20.0, 30.0], [0.0, 5.0, 40.0]]))
-    assert place.worth(12.0).component.tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert place.worth(3.0).component.tolist() == [[0, 2], [3, 5]]
-    unseen = Place(place.component, place.shift)
-    assert unseen.worth(3.0) is unseen
 
 
 def test_the_broadest_real_component_is_always_among_those_computed(committed):

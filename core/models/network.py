@@ -13,7 +13,9 @@ from core.models.precondition import Precondition, Settled
 from core.models.schedule import linear_beta
 from core.models.unet import UNet, UNetConfig, brain_floats
 
-_KNOWN, _FAR = 9, 12.0  # components a star's draws may belong to; log evidence behind the best at which none would
+# Components a star's draws may belong to. All nine stay, whatever the coarse look thinks of them: it is wrong by tens
+# in log evidence, and leaving out those that no star of a batch needs makes a star's answer depend on its neighbours.
+_KNOWN = 9
 _ROWS = 64  # spectra a forward pass at most, outside training: memory stays bounded whatever is asked for
 
 
@@ -106,7 +108,7 @@ class Told(Denoiser):
         self.owner = owner
         y, sigma = true_noise(observation)
         precondition = owner.precondition
-        place = precondition.locate(y, sigma, _KNOWN).worth(_FAR)
+        place = precondition.locate(y, sigma, _KNOWN)
         self.settled: Settled = precondition.settle(y, sigma, place)
 
     def moments(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:

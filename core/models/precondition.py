@@ -28,20 +28,10 @@ class Place:
 
     Args:
         component: (B, P) numbers of the components worth computing; shift: (B,) pixels to the red, on nodes.
-        behind: (B, P) log evidence below the best component's, as the coarse look sees it; None where nobody looked.
     """
 
     component: Tensor
     shift: Tensor
-    behind: Tensor | None = None
-
-    def worth(self, least: float) -> Place:
-        """Without the columns that are `least` behind in every star; the last column stays."""
-        if self.behind is None:
-            return self
-        keep = (self.behind < least).any(0)
-        keep[-1] = True
-        return Place(self.component[:, keep], self.shift, self.behind[:, keep])
 
 
 class Columns:
@@ -123,8 +113,7 @@ class Precondition(nn.Module):
             first = Place(component[:, :1], self.node(shift))
             _, off = self._climb(x, sigma, first)
             shift = first.shift + off.clamp(-1.0, 1.0)
-        behind = best.amax(1, keepdim=True) - best.gather(1, component)
-        return Place(component, self.node(shift.clamp(-_FARTHEST, _FARTHEST)), behind)
+        return Place(component, self.node(shift.clamp(-_FARTHEST, _FARTHEST)))
 
     def node(self, shift: Tensor) -> Tensor:
         """The nearest place where templates are laid."""
