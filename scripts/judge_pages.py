@@ -10,7 +10,7 @@ from scripts.pages import DOCS, fill
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 _STRONG = ("EW:Ca II K", "EW:G band", "EW:H beta", "EW:Mg b", "EW:Fe 5270", "EW:H alpha", "EW:Ca II 8542")
-_ORDER = ("noisy", "savgol", "wavelet", "pca", "wiener", "mixture")
+_ORDER = ("noisy", "savgol", "wavelet", "pca", "wiener", "mixture", "exact", "dps")
 
 
 def _of(card: pd.DataFrame, sample: str, quantity: str, column: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What networks are trained on: seeded batches of clean stars with a noise map each, none of them seen twice."""
+"""What networks are trained on: seeded batches of clean stars with a noise map each."""
 
 from __future__ import annotations
 
