@@ -126,7 +126,7 @@ def judge(_: argparse.Namespace) -> None:
         {name: str for name in ("star", "method", "quantity", "unit", "sample")})
     lines = pd.read_parquet(ROOT / "results" / "audit.parquet")
     table = table[table["sample"] != "lamost"]
-    drawn = ["wiener", "mixture"]
+    drawn = ["wiener", "mixture", "exact"]
     sheets = {f"bias_{name}": compose.bias_and_scatter(table, quantity) for name, quantity in
               (("teff", "Teff"), ("logg", "logg"), ("feh", "[Fe/H]"), ("rv", "RV"), ("mgb", "EW:Mg b"))}
     sheets |= {f"coverage_{name}": compose.coverage(table, quantity, drawn) for name, quantity in
