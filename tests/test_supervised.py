@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from core import checkpoint
 from core.data.grid import N_PIXELS
 from core.models.network import modules_of
 from core.models.supervised import CHANNELS, ConditionalDDPM, DnCNN
@@ -100,3 +101,19 @@ def test_dncnn_is_as_deep_and_wide_as_published():
     assert len(convolutions) == 17
     assert {m.out_channels for m in convolutions[:-1]} == {64}
     assert sum(p.numel() for p in DnCNN(True).parameters()) < 1e6
+
+
+@pytest.mark.parametrize("name", ["supervised", "supervised_ivar"])
+def test_a_committed_network_sees_the_noise_it_is_asked_about(name):
+    state, config, card = checkpoint.load(checkpoint.path_of(name))
+    model = checkpoint.fill(ConditionalDDPM(name, UNetConfig.of(config["unet"])), state, name).eval()
+    assert card["spectra_seen"] > 1e5
+    rng = torch.Generator().manual_seed(0)
+    truth = model.centre.expand(4, -1)  # the mean star, seen at S/N 20
+    sigma = torch.full_like(truth, 0.05)
+    y = truth + sigma * torch.randn(truth.shape, generator=rng)
+    a = model.alpha_bar[300].float()
+    eps = torch.randn(truth.shape, generator=rng)
+    with torch.no_grad():
+        found = model.eps_given((1 - a).sqrt() * eps, torch.full((4,), 300.0), model.condition(y, sigma))
+    assert float(((found - eps) ** 2).mean()) < 0.1  # of 1: a network that saw nothing would have 1
