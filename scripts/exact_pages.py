@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -112,5 +113,10 @@ def pages() -> None:
     print(short.to_string(), cover.round(3).to_string(), sep="\n")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    argparse.ArgumentParser(prog="python -m scripts.exact_pages", description=pages.__doc__).parse_args()
     pages()
+
+
+if __name__ == "__main__":
+    main()

@@ -25,8 +25,11 @@ KNOWN = {
     ("faithful", "savgol"): "blind to the noise map, it rounds line cores at any S/N: rms .03, worst .4 of continuum",
     ("faithful", "pca"): "30 components hold no star to a per mille: rms 10-20 sigma at S/N 1000",
     ("faithful", "wiener"): "one Gaussian for all stars errs by .002 of continuum, 2 sigma at S/N 1000",
+    ("faithful", "mmps"): "its Jacobian is a network's: 1.56 sigma rms at S/N 1000 with 14 calls, 1.5 allowed",
     ("faithful", "dps"): "100 of 1000 steps leave it 4 sigma off at S/N 1000, and 1.9 times the noisy rms at S/N 50",
 }
+#: of these, too near to the line to say on which side another machine's rounding puts it
+NEAR = {("faithful", "mmps")}
 #: settings with which a slow method shows that it keeps to the form: seconds in place of minutes, and no good answer
 QUICK: dict[str, dict[str, int]] = {"dps": {"steps": 3}, "pigdm": {"calls": 3}, "mmps": {"calls": 2}}
 #: settings with which it shows that it makes sense (its own where none are named), and the stars it is asked about
@@ -36,7 +39,8 @@ FEW = {"dps": 1, "pigdm": 1, "mmps": 1}
 
 def promised(promise: str) -> list:
     """Every method, with those that are known not to keep this promise as strict expected failures."""
-    return [pytest.param(m, marks=pytest.mark.xfail(strict=True, reason=KNOWN[promise, m], raises=AssertionError))
+    return [pytest.param(m, marks=pytest.mark.xfail(strict=(promise, m) not in NEAR, reason=KNOWN[promise, m],
+                                                    raises=AssertionError))
             if (promise, m) in KNOWN else m for m in METHODS]
 
 
