@@ -100,7 +100,7 @@ class Preconditioned(Denoiser):
 class Told(Denoiser):
     """A preconditioned denoiser that knows which stars its draws are of: their place in the mixture is found once.
 
-    It answers for x (n, B, L) of the observation's B stars under a map (B, L). The last noise map's algebra is kept.
+    It answers for x (n, B, L) of the observation's B stars under a map (B, L), whose algebra is done anew at each call.
     """
 
     def __init__(self, owner: Preconditioned, observation: Observation) -> None:

@@ -32,7 +32,7 @@ class NoiseMap(Reconstructor):
     Args:
         denoiser: trained, or untrained for the mixture in its stead.
         calls: of the network for each draw: 8, 9, 10, 12 or 16; last: level of the last one, .01 or .02.
-        sky: the mixture that knows the patterns; the denoiser's own by default.
+        sky: the mixture that knows the patterns; the committed one by default.
 
     Raises:
         ValueError: a number of calls without a plan; from `sample`: n < 1, or another grid.
