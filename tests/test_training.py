@@ -222,7 +222,8 @@ def test_the_noise_has_the_map_and_the_correlation_it_is_said_to_have(rho):
 def test_noise_levels_are_those_a_sampler_asks_for():
     sigma = torch.full((4000, 30), 0.1)
     sigma[:, :5] = torch.inf
-    out, rho = noise_levels(sigma, generator())
+    asked = noise_levels(sigma, generator())
+    out, rho = asked.sigma, asked.rho
     assert (out > 0).all()
     dead = torch.isinf(out[:, 0])
     flat = (out[:, :1] == out).all(1)
@@ -234,6 +235,22 @@ def test_noise_levels_are_those_a_sampler_asks_for():
     assert out[dead, 10].min() >= 0.00099
     assert out[dead, 10].max() == pytest.approx(0.1)
     assert (out[filled, 0] / out[filled, 10]).min() > 1.9  # dead pixels are filled with .2-.5 and fall with tau
+    assert (asked.observed >= out).all()
+    assert torch.isinf(asked.observed[filled, 0]).all()  # a sampler fills what the observation lacks
+    assert torch.equal(asked.observed[flat], out[flat])
+
+
+def test_an_observation_is_what_was_asked_about_with_the_rest_of_its_noise():
+    sigma, truth = torch.full((3000, N_PIXELS), 0.1), torch.ones(3000, N_PIXELS)
+    sigma[:, :5] = torch.inf
+    asked = noise_levels(sigma, generator())
+    x, y = asked.pair(truth, generator())
+    assert (y[:, 0][torch.isinf(asked.observed[:, 0])] == 1).all()
+    at = slice(1000, 1100)
+    for seen, wanted in ((x, asked.sigma), (y, asked.observed), (y - x, (asked.observed**2 - asked.sigma**2).sqrt())):
+        gap = seen[:, at] - (truth[:, at] if seen is x or seen is y else 0)
+        assert float(gap.square().mean() / wanted[:, at].square().mean()) == pytest.approx(1, rel=0.05)
+    assert float((x * (y - x))[:, at].mean()) == pytest.approx(0, abs=2e-3)  # the rest knows nothing of what x has
 
 
 def test_uncertain_units_change_stars_by_as_much_as_said(real):

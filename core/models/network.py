@@ -9,13 +9,11 @@ from core.data.grid import N_PIXELS
 from core.models.denoiser import Denoiser, check_noise
 from core.models.mixture import Mixture
 from core.models.observation import Observation
-from core.models.precondition import Precondition, Settled
+from core.models.precondition import Precondition
 from core.models.schedule import linear_beta
+from core.models.settled import Settled
 from core.models.unet import UNet, UNetConfig, brain_floats
 
-# Components a star's draws may belong to. All nine stay, whatever the coarse look thinks of them: it is wrong by tens
-# in log evidence, and leaving out those that no star of a batch needs makes a star's answer depend on its neighbours.
-_KNOWN = 9
 _ROWS = 64  # spectra a forward pass at most, outside training: memory stays bounded whatever is asked for
 
 
@@ -71,7 +69,7 @@ class Preconditioned(Denoiser):
         with torch.no_grad():
             place = self.precondition.locate(rows, noise)
             settled = self.precondition.settle(rows, noise, place)
-        m, s = settled.moments(rows[None], settled.at(noise))
+        m, s = settled.moments(rows[None], settled.at(noise, correlation))
         return self.correct(rows[None], noise, m, s, correlation)[0].reshape(x.shape).to(x.dtype)
 
     def parts(self, x: Tensor, sigma: Tensor, m: Tensor, s: Tensor, rho: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -108,17 +106,19 @@ class Told(Denoiser):
         self.owner = owner
         y, sigma = true_noise(observation)
         precondition = owner.precondition
-        place = precondition.locate(y, sigma, _KNOWN)
+        rho = torch.tensor(observation.noise.rho, dtype=torch.float32, device=y.device)
+        with torch.no_grad():
+            place = precondition.search(y, sigma, rho)
         self.settled: Settled = precondition.settle(y, sigma, place)
 
-    def moments(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, x: Tensor, sigma: Tensor, rho: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The mixture's m and s, each (n, B, L)."""
-        return self.settled.moments(x, self.settled.at(sigma))
+        return self.settled.moments(x, self.settled.at(sigma, rho))
 
     def forward(self, x: Tensor, sigma: Tensor, rho: Tensor | None = None) -> Tensor:
         check_noise(x, sigma)
         shared = sigma.expand(x.shape)[0]
-        m, s = self.moments(x, shared)
+        m, s = self.moments(x, shared, rho)
         return self.owner.correct(x, shared, m, s, rho)
 
 

@@ -22,9 +22,9 @@ class NoiseMap(Reconstructor):
     the observation, down to 0 (second-order multistep SDE; levels and pull: core.models.balance).
 
     Approximate are the denoiser, asked only at noise it was trained on, but with the star's place in the mixture (one
-    velocity, nine components) found once from y; and the steps, whose error in width is 1 % with nine calls. Dead
-    pixels start at a draw of the mixture with a deviation of .35: a measurement that says nothing. The last answer is a
-    draw: the mixture's deviation at that level is put back.
+    velocity, the five likeliest components) found once from y; and the steps, whose error in width is 1 % with nine
+    calls. Dead pixels start at a draw of the mixture with a deviation of .35: a measurement that says nothing. The last
+    answer is a draw: the mixture's deviation at that level is put back.
 
     Patterns of sky and air that the observation names are drawn from the mixture's posterior and taken off, one set for
     each draw.
@@ -102,7 +102,7 @@ class _Followed:
         self.rho = torch.tensor(observation.noise.rho, device=device, dtype=torch.float32)
         self.taps = [torch.as_tensor(t, dtype=torch.float32, device=device)
                      for t in observation.noise.taps(observation.wave.cpu().numpy())]
-        self.solved = self.told.settled.at(sigma)
+        self.solved = self.told.settled.at(sigma, self.rho)
         # one generator a star and step, read on from chunk to chunk: more draws leave the first ones as they were
         self.sources = [[torch.Generator().manual_seed(star_seed(key, seed, f"exact {i}")) for key in observation.keys]
                         for i in range(32)]
@@ -131,7 +131,7 @@ class _Followed:
         last = plan.levels[-1]
 
         def denoise(x: Tensor, tau: float) -> Tensor:
-            m, s = self.told.moments(x, tau * self.sigma)
+            m, s = self.told.moments(x, tau * self.sigma, self.rho)
             d = self.told.owner.correct(x, tau * self.sigma, m, s, self.rho)
             return d if tau > last else d + s * self.noise(plan.calls + 1, rows)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -80,8 +82,29 @@ def correlated(sigma: Tensor, rho: Tensor, generator: torch.Generator) -> Tensor
     return torch.where(torch.isfinite(sigma), sigma, 0.0) * noise
 
 
-def noise_levels(sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Maps (n, L) as a sampler asks about them, and their correlations (n, 2).
+@dataclass(frozen=True)
+class Asked:
+    """Noise as a sampler asks about it: (n, L) each, and the correlation (n, 2) of both arms.
+
+    Args:
+        sigma: of x, what is to be denoised; observed: of the observation y that x came from, in which the star's place
+            in the mixture was found: at least sigma, infinite where nothing was measured.
+    """
+
+    sigma: Tensor
+    observed: Tensor
+    rho: Tensor
+
+    def pair(self, truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """x and y (n, L): x = truth + sigma K z, and y is x with the rest of its noise, 1 where nothing was seen."""
+        x = truth + correlated(self.sigma, self.rho, generator)
+        more = torch.where(torch.isfinite(self.observed), (self.observed**2 - self.sigma**2).clamp_min(0).sqrt(), 0.0)
+        y = x + correlated(more, self.rho, generator)
+        return (torch.where(torch.isfinite(self.sigma), x, 1.0), torch.where(torch.isfinite(self.observed), y, 1.0))
+
+
+def noise_levels(sigma: Tensor, generator: torch.Generator) -> Asked:
+    """Maps (n, L) as a sampler asks about them.
 
     Half as they are or scaled by tau in .01-1 with dead pixels dead; a third scaled, with dead pixels filled as a
     sampler fills them; a sixth flat and white, to serve as the unconditional prior.
@@ -96,6 +119,7 @@ def noise_levels(sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, Ten
     wide = torch.rand(n, 1, device=sigma.device, generator=generator)
     most = torch.where(wide < 0.2, 0.0, torch.where(wide < 0.6, 0.2, 0.6))
     rho = most * torch.rand(n, 2, device=sigma.device, generator=generator)
-    return out.clamp_min(2e-5), torch.where(kind < 0.84, rho, 0.0)
+    out = out.clamp_min(2e-5)
+    return Asked(out, torch.where(kind < 0.84, torch.maximum(sigma, out), out), torch.where(kind < 0.84, rho, 0.0))
 
 

@@ -59,13 +59,12 @@ class DenoiserTask(Task):
     def loss(self, clean: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
             truth = self.stars(clean, generator)
-            sigma, rho = noise_levels(sigma, generator)
-            x = truth + correlated(sigma, rho, generator)
-            live = torch.isfinite(sigma)
-            x = torch.where(live, x, 1.0)
+            asked = noise_levels(sigma, generator)
+            (x, y), sigma, rho = asked.pair(truth, generator), asked.sigma, asked.rho
             precondition = self.module.precondition
-            settled = precondition.settle(x, sigma, precondition.locate(x, sigma))
-            m, s = (part[0] for part in settled.moments(x[None], settled.at(sigma)))
+            # the place is found as a sampler finds it: once, in the observation, which is noisier than x
+            settled = precondition.settle(y, asked.observed, precondition.locate(y, asked.observed))
+            m, s = (part[0] for part in settled.moments(x[None], settled.at(sigma, rho)))
             unit = s**2 * misfit(x, sigma, m, s)
             start = (m - truth) ** 2 / unit
         answer = self.module.correct(x[None], sigma, m[None], s[None], rho)[0]
@@ -125,7 +124,8 @@ class SupervisedTask(PairsTask):
             if "mean" in CHANNELS[model.variant]:
                 precondition = self.real.precondition
                 settled = precondition.settle(y, sigma, precondition.locate(y, sigma))
-                mean = settled.moments(y[None], settled.at(sigma))[0][0]
+                rho = torch.tensor(LAMOST_NOISE.rho, device=y.device)
+                mean = settled.moments(y[None], settled.at(sigma, rho))[0][0]
             condition = model.condition(y, sigma, mean)
             u = (truth - model.centre) / model.scale
             t = torch.randint(len(model.alpha_bar), (len(u),), device=u.device, generator=generator)
