@@ -13,6 +13,7 @@ import torch
 from test_mixture import small_mixture
 from torch import Tensor, nn
 
+from core.data.dataset import Batch
 from core.data.grid import N_PIXELS
 from core.models.mixture import Mixture
 from core.models.network import PlainDDPM, Preconditioned
@@ -20,7 +21,7 @@ from core.models.precondition import Precondition
 from core.models.supervised import ConditionalDDPM, DnCNN
 from core.models.unet import UNet, UNetConfig
 from core.training import feed as feeding
-from core.training.feed import Bank, Feed
+from core.training.feed import OWN, Bank, Feed
 from core.training.loop import Run, TrainConfig, fit
 from core.training.stars import RealStars, correlated, in_uncertain_units, noise_levels
 from core.training.tasks import DDPMTask, DenoiserTask, DnCNNTask, SupervisedTask, Task, misfit
@@ -333,6 +334,29 @@ def test_the_feed_gives_chunks_in_order_and_a_bank_keeps_the_latest(chunk):
         assert clean.dtype == torch.float32
         assert float(clean.median()) == pytest.approx(1, abs=0.1)
         assert torch.equal(bank.sample(50, generator())[0], clean)
+
+
+class Numbered:
+    """Stands for a feed: star i has excess i and a map of i + 1 everywhere."""
+
+    def take(self) -> Batch:
+        number = np.arange(400, dtype=np.float16)[:, None].repeat(N_PIXELS, 1)
+        return Batch(number, number + np.float16(1))
+
+
+def test_most_stars_keep_the_noise_map_of_their_own_brightness_and_the_others_get_any():
+    bank = Bank(Numbered(), 400, CPU)  # type: ignore[arg-type]
+    bank.grow(wait=True)
+    clean, sigma = (rows[:, 0] for rows in bank.sample(4000, generator()))
+    own = clean == sigma  # flux is excess + 1
+    expected = OWN + (1 - OWN) / 400
+    assert float(own.float().mean()) == pytest.approx(expected, abs=4 * math.sqrt(OWN * (1 - OWN) / 4000))
+    assert 0.5 < OWN < 1  # most of them, and some not
+    crossed = torch.corrcoef(torch.stack([clean[~own], sigma[~own]]))[0, 1]
+    assert abs(float(crossed)) < 4 / math.sqrt(int((~own).sum()))
+    assert torch.corrcoef(torch.stack([clean, sigma]))[0, 1] > 0.5  # control
+    for one, again in zip(bank.sample(9, generator(3)), bank.sample(9, generator(3)), strict=True):
+        assert torch.equal(one, again)
 
 
 # ------------------------------------------------------------------------------------------- the command
