@@ -233,7 +233,7 @@ def test_a_strength_from_a_link_is_a_step_of_the_slider(guided: None) -> None:
 def test_draws_that_ran_away_are_a_sentence_and_no_curve(guided: None) -> None:
     app = opened(methods="wavelet,dps", strength="0.3")
     assert not app.exception
-    assert "DPS: its draws ran away" in said(app)
+    assert "DPS: the draws ran away" in said(app)
     assert "smaller strength" in said(app)
     assert "uncalibrated" not in words(app)
     assert "uncalibrated band" in words(healthy(app.select_slider(key="strength").set_value(0.03).run()))
