@@ -16,7 +16,6 @@ from core.data.grid import N_PIXELS, WAVE, continuum_curve
 from core.data.library import bundled
 from core.data.noise import LAMOST_NOISE, add_noise
 from core.models.observation import Observation, PointEstimate, Reconstructor
-from core.models.posterior import DPS, Diffusion
 from core.pipeline import METHODS, build, reconstruct
 from core.spectrum import WHITE, Kernel, Samples, Spectra
 
@@ -36,6 +35,7 @@ QUICK: dict[str, dict[str, int]] = {"dps": {"steps": 3}, "pigdm": {"calls": 3}, 
 #: settings with which it shows that it makes sense (its own where none are named), and the stars it is asked about
 SENSE: dict[str, dict[str, int]] = {"mmps": {"calls": 14}}
 FEW = {"dps": 1, "pigdm": 1, "mmps": 1}
+pytestmark = pytest.mark.usefixtures("unchecked")  # in QUICK's few calls PiGDM and MMPS run away
 
 
 def promised(promise: str) -> list:
@@ -43,13 +43,6 @@ def promised(promise: str) -> list:
     return [pytest.param(m, marks=pytest.mark.xfail(strict=(promise, m) not in NEAR, reason=KNOWN[promise, m],
                                                     raises=AssertionError))
             if (promise, m) in KNOWN else m for m in METHODS]
-
-
-@pytest.fixture(autouse=True)
-def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In QUICK's few calls PiGDM and MMPS run away, which is refused elsewhere (test_away.py); here form is asked."""
-    for method in (DPS, Diffusion):
-        monkeypatch.setattr(method, "checked", False)
 
 
 every_method = pytest.mark.parametrize("method", METHODS)

@@ -12,7 +12,6 @@ from test_contract import QUICK
 
 from core.data.grid import WAVE
 from core.models.observation import Observation, Reconstructor
-from core.models.posterior import DPS, Diffusion
 from core.models.samplers import Diverged
 from core.pipeline import METHODS, build, ddpm, denoiser, reconstruct
 from core.spectrum import Kernel, Spectra
@@ -91,9 +90,8 @@ def test_settings_reach_the_method(spectra):
     assert narrow.std() > 1.5 * wide.std()
 
 
-def test_no_gradient_is_kept_and_spectra_are_not_changed(spectra, monkeypatch):
-    for kind in (DPS, Diffusion):
-        monkeypatch.setattr(kind, "checked", False)  # with so few calls they run away
+@pytest.mark.usefixtures("unchecked")  # in so few calls they run away
+def test_no_gradient_is_kept_and_spectra_are_not_changed(spectra):
     before = np.array(spectra.flux), np.array(spectra.ivar)
     for method in METHODS:
         reconstruct(spectra, method, **QUICK.get(method, {}))

@@ -25,6 +25,7 @@ L = 32
 WAVE = np.linspace(5600.0, 6200.0, L)
 COLOURED = Kernel(scale=(0.8, 0.7), rho=(0.3, 0.5))
 EXACT = partial(MMPS, iterations=60)
+pytestmark = pytest.mark.usefixtures("unchecked")  # it is measured how far draws go
 
 
 def operators() -> dict[str, Linear]:
@@ -45,13 +46,6 @@ def gaussian() -> GaussianOracle:
 @pytest.fixture(scope="module")
 def oracle() -> GaussianOracle:
     return gaussian()
-
-
-@pytest.fixture(autouse=True)
-def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draws come whatever they are: here it is measured how far they go, and the oracle's stars differ by more."""
-    for method in (Diffusion, DPS):
-        monkeypatch.setattr(method, "checked", False)
 
 
 def question(oracle: GaussianOracle, operator: Linear, noise: Kernel = WHITE, dead: bool = True) -> Observation:
