@@ -7,20 +7,17 @@ import hashlib
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Lock, Thread
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from app.answers import Answers
 from app.shown import Answer, Look, Star, Waiting
 from app.styles import shifted, style
 from core import pipeline
@@ -34,12 +31,6 @@ _SOURCES = ("Upload", "Folder", "Simulated")
 #: of each method; a filter repeats its one answer, so that the page need not know which is which
 DRAWS = {"other": 16, "dps": 8, "pigdm": 8, "mmps": 8}
 DPS_STEPS = 50  #: of 1000
-#: of methods that are made beside the page: how long so many draws take on one busy core, until this server knows
-SECONDS = {"exact": 3.0, "dps": 20.0, "pigdm": 9.0, "mmps": 50.0}
-GUIDED = ("dps", "pigdm", "mmps")  #: samplers that are pulled by a gradient, and may run away
-SHORT = 5.0  #: seconds; what takes longer has a queue of its own
-KEPT = 256  #: answers in memory
-RANGE = (-1.0, 4.0)  #: flux [continuum] that a star's clean spectrum does not leave
 
 _log = logging.getLogger(__name__)
 
@@ -163,55 +154,6 @@ def default(stars: Mapping[str, Star]) -> str | None:
     return max(first, key=lambda star: np.nan_to_num(star.own)).key if first else None
 
 
-Key = tuple[str, str, int, int, tuple[tuple[str, float], ...]]  #: content, method, seed, draws, settings
-
-_Queue = SimpleQueue[tuple[str, Future[Answer], Callable[[], Answer]]]
-
-
-class Answers:
-    """Answers by what was asked: quick ones made at once, those in SECONDS by threads beside the page.
-
-    What takes long has one thread of its own, lest others queue behind it. A refusal is kept too. Whoever gets
-    an answer must not write into it.
-    """
-
-    def __init__(self) -> None:
-        self.kept: dict[Key, tuple[Future[Answer], float]] = {}
-        self._lock, self.seconds = Lock(), dict(SECONDS)
-        self._short, self._long = _Queue(), _Queue()
-        for queue in (self._short, self._short, self._long):
-            Thread(target=self._serve, args=(queue,), daemon=True).start()  # unlike an executor's: a server may stop
-
-    def ask(self, key: Key, work: Callable[[], Answer]) -> tuple[Future[Answer], float]:
-        """The answer's future, and when it was first asked for."""
-        with self._lock:
-            if key in self.kept and not self.kept[key][0].cancelled():
-                self.kept[key] = self.kept.pop(key)
-                return self.kept[key]
-            done = [old for old, (future, _) in self.kept.items() if future.done()]
-            for old in done[:max(0, len(self.kept) - KEPT)]:
-                del self.kept[old]
-            entry = self.kept[key] = Future[Answer](), time.monotonic()
-        if key[1] in SECONDS:
-            (self._short if SECONDS[key[1]] <= SHORT else self._long).put((key[1], entry[0], work))
-        else:
-            self._make(key[1], entry[0], work)
-        return entry
-
-    def _make(self, method: str, future: Future[Answer], work: Callable[[], Answer]) -> None:
-        begun = time.monotonic()
-        try:
-            if future.set_running_or_notify_cancel():
-                future.set_result(work())
-                self.seconds[method] = time.monotonic() - begun
-        except BaseException as error:  # whoever waits for it must not wait forever
-            future.set_exception(error)
-
-    def _serve(self, queue: _Queue) -> None:
-        while True:
-            self._make(*queue.get())
-
-
 @st.cache_resource(show_spinner=False)
 def answers() -> Answers:
     """The one store of answers that all visitors share."""
@@ -232,10 +174,6 @@ def _answer(method: str, draws: int, seed: int, settings: Mapping[str, float], s
     """
     samples = pipeline.reconstruct(spectra, method, draws=draws, seed=seed, **settings)
     live = spectra.measured[0]
-    seen = samples.draws[:, 0][:, live]
-    if method in GUIDED and ((seen < RANGE[0]) | (seen > RANGE[1])).mean() > 0.002:
-        remedy = "take a smaller strength." if "strength" in settings else "choose another method."
-        raise ValueError(f"its draws ran away from anything a star can be and are not shown; {remedy}")
     middle, wide = samples.quantile(0.5), bool(samples.spread.any())
 
     def rms(pixels: fidelity.Mask) -> float | None:

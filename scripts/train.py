@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
 import time
 import traceback
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,16 +94,34 @@ def samples(model: PlainDDPM, number: int, seed: int, steps: int = 100) -> Tenso
         return ddim(denoise, model.centre + levels[0] * fresh(-1), levels, fresh, eta=1.0)
 
 
+def seed_after(seed: int, cards: Iterable[Mapping[str, Any]]) -> int:
+    """A seed for a training that begins with the weights of others, from the hashes in their cards.
+
+    With the first training's seed it would see the noise, and the stars, that its weights were made on once more.
+    """
+    past = [str(card["sha256"]) for card in cards]
+    return int(hashlib.sha256(json.dumps([seed, past]).encode()).hexdigest()[:8], 16) if past else seed
+
+
+def kept_seed(path: Path, otherwise: int) -> int:
+    """The seed written in a JSON file of an earlier sitting: what is resumed goes on with its own."""
+    return int(json.loads(path.read_text()).get("seed", otherwise)) if path.exists() else otherwise
+
+
 def train(name: str, recipe: Recipe, args: argparse.Namespace, bank: Bank, real: RealStars) -> None:
     """One network, from where it was to the end of its budget or of this sitting."""
     device = bank.excess.device
     folder = args.folder / name
     task = build(name, real, bank.excess[: bank.count][:20_000].float() + 1.0)
     task.module.to(device).train()
-    if args.warm and not (folder / "state.safetensors").exists():
-        state, _, _ = checkpoint.load(args.out / f"{name}.safetensors")
+    resumed, seed = (folder / "state.safetensors").exists(), args.seed
+    if resumed:  # the card may by now be the last sitting's own
+        seed = kept_seed(folder / "config.json", seed)
+    elif args.warm:
+        state, _, card_before = checkpoint.load(args.out / f"{name}.safetensors")
         checkpoint.fill(task.module, state, name)
-    config = TrainConfig(budget=recipe.budget, rate=recipe.rate, average=recipe.average, seed=args.seed,
+        seed = seed_after(seed, [card_before])
+    config = TrainConfig(budget=recipe.budget, rate=recipe.rate, average=recipe.average, seed=seed,
                          steps=args.steps or TrainConfig.steps)
     run = Run(task, config, folder, device)
 
@@ -122,8 +143,8 @@ def train(name: str, recipe: Recipe, args: argparse.Namespace, bank: Bank, real:
             "spectra_seen": run.step * recipe.batch, "spectra_made": bank.seen, "steps": run.step,
             "hardware": checkpoint.hardware(device), "seconds": round(run.used),
             "losses": {k: round(v, 5) for k, v in (lines[-1] if lines else {}).items()},
-            "recipe": {"name": args.recipe, "batch": recipe.batch, "rate": recipe.rate, "seed": args.seed,
-                       "warm": args.warm}}
+            "recipe": {"name": args.recipe, "batch": recipe.batch, "rate": recipe.rate, "seed": seed,
+                       "seed_of_stars": bank.feed.seed, "warm": args.warm}}
     net = task.module.net
     config_of = {"unet": net.config.as_dict()} if isinstance(net, UNet) else {}
     checkpoint.save(modules_of(task.module), config_of, card, args.out / f"{name}.safetensors")
@@ -142,10 +163,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="end after so many steps, whatever the time")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1, help="processes that simulate stars")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of a training that begins; a resumed one keeps its own")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--rate", type=float, help="highest learning rate")
-    parser.add_argument("--warm", action="store_true", help="begin with the weights of the checkpoint that is there")
+    parser.add_argument("--warm", action="store_true",
+                        help="begin with the weights of the checkpoint that is there, on other stars and noise")
     parser.add_argument("--folder", type=Path, default=ROOT / ".trueline" / "train", help="logs and states")
     parser.add_argument("--out", type=Path, default=checkpoint.FOLDER)
     args = parser.parse_args()
@@ -163,7 +185,11 @@ def main() -> None:
     real = RealStars(mixture, precondition).to(device)
     seen = args.folder / "chunks.json"  # how far the stream of stars was read: a resumed training sees new ones
     first = json.loads(seen.read_text())["next"] if seen.exists() else 0
-    with Feed(args.seed + 1, 64, args.workers, first) as feed:
+    before = [args.out / f"{name}.safetensors" for name, _ in wanted] if args.warm and not seen.exists() else []
+    stars = kept_seed(seen, seed_after(args.seed, [checkpoint.load(p)[2] for p in before if p.exists()]) + 1)
+    seen.parent.mkdir(parents=True, exist_ok=True)
+    seen.write_text(json.dumps({"next": first, "seed": stars}) + "\n")  # a killed training goes on with its stars
+    with Feed(stars, 64, args.workers, first) as feed:
         bank = Bank(feed, base.bank, device)
         while bank.count < min(40 * base.batch, base.bank):
             bank.grow(wait=True)
@@ -177,7 +203,7 @@ def main() -> None:
             except (RuntimeError, ValueError):  # on a lent machine the others go on
                 traceback.print_exc()
                 failed.append(name)
-            seen.write_text(json.dumps({"next": feed.next}) + "\n")
+            seen.write_text(json.dumps({"next": feed.next, "seed": stars}) + "\n")
     if failed:
         sys.exit(f"not trained: {', '.join(failed)}")
 

@@ -24,3 +24,9 @@ def shared() -> Path:
 def rng() -> np.random.Generator:
     """A generator of its own for each test, always from the same seed."""
     return np.random.default_rng(20260)
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samplers give their draws whatever they are, for tests of form and of how far they go (else: test_away.py)."""
+    monkeypatch.setattr("core.models.posterior._Flat.checked", False)

@@ -14,7 +14,9 @@ from streamlit.testing.v1 import AppTest
 from app import charts, resources, state
 from core import pipeline
 from core.data import library
+from core.models.conditioning import Linear, Measured
 from core.models.observation import Observation, Reconstructor
+from core.models.posterior import DPS, check_stars
 
 ROOT = Path(__file__).resolve().parent.parent
 STARS = sorted(file.name.removesuffix(".fits.gz") for file in library.BUNDLED.glob("*.fits.gz"))
@@ -195,7 +197,9 @@ class Guided(Drawing):
         self.strength = strength
 
     def sample(self, observation: Observation, n: int, seed: int):
-        return super().sample(observation, n, seed) * (50.0 if self.strength > 0.1 else 1.0)
+        drawn = super().sample(observation, n, seed) * (50.0 if self.strength > 0.1 else 1.0)
+        check_stars(drawn, Measured.of(observation, Linear.same(drawn.shape[2]), drawn.dtype), DPS.remedy)
+        return drawn
 
 
 @pytest.fixture
@@ -233,7 +237,7 @@ def test_a_strength_from_a_link_is_a_step_of_the_slider(guided: None) -> None:
 def test_draws_that_ran_away_are_a_sentence_and_no_curve(guided: None) -> None:
     app = opened(methods="wavelet,dps", strength="0.3")
     assert not app.exception
-    assert "DPS: its draws ran away" in said(app)
+    assert "DPS: the draws ran away" in said(app)
     assert "smaller strength" in said(app)
     assert "uncalibrated" not in words(app)
     assert "uncalibrated band" in words(healthy(app.select_slider(key="strength").set_value(0.03).run()))

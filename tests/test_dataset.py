@@ -7,6 +7,7 @@ import pytest
 
 from core.data.dataset import SNR, Batch, batch
 from core.data.grid import N_PIXELS, WAVE, continuum_curve
+from core.data.instrument import MARGIN
 from core.data.noise import SNR_WINDOW, NoiseModel
 from core.data.simulator import Simulator
 from core.models.templates import NATIVE, Templates
@@ -40,6 +41,30 @@ def test_it_is_decided_by_its_generator(simulator, made):
     np.testing.assert_array_equal(batch(simulator, 5, np.random.default_rng(9)).sigma, again.sigma)
     assert not np.array_equal(again.excess, other.excess)
     assert len(np.unique(made.excess[:, 1000])) > 0.8 * STARS  # no star twice
+
+
+def test_judged_and_training_stars_are_of_one_population_and_the_seed_of_a_judged_star_stays_its_own(simulator):
+    n = 4
+    drawn = simulator.draw(n, np.random.default_rng(6))
+    rng = np.random.default_rng(6)  # labels, S/N, velocities, in this order: another one is another judge
+    np.testing.assert_array_equal(drawn.labels, simulator.population(n, rng))
+    snr = np.exp(rng.uniform(np.log(3), np.log(300), n))
+    np.testing.assert_array_equal(drawn.spectra.meta["snr_g"], snr)
+    np.testing.assert_array_equal(drawn.spectra.meta["rv"], simulator.velocities(n, rng))
+    rng = np.random.default_rng(6)
+    labels, velocity = simulator.population(n, rng), simulator.velocities(n, rng)
+    flux = simulator.physical(labels, velocity, rng)[:, MARGIN:-MARGIN]
+    curve = continuum_curve(flux, np.full_like(flux, 1e6))
+    made = batch(simulator, n, np.random.default_rng(6))
+    np.testing.assert_array_equal(made.excess, (flux / curve - 1).astype(np.float16))
+    assert not np.array_equal(velocity, drawn.spectra.meta["rv"])  # control: S/N drawn in between moves them
+
+
+def test_velocities_are_a_disk_and_a_halo(simulator):
+    v = simulator.velocities(40_000, np.random.default_rng(1))
+    assert np.abs(v).max() <= 490
+    assert v.std() == pytest.approx(50 * np.sqrt(0.92 + 0.08 * 3.6**2), rel=0.03)
+    assert (np.abs(v) > 200).mean() == pytest.approx(0.08 * 0.2665, rel=0.15)  # 200 km/s is 1.11 of the halo's
 
 
 def test_a_clean_star_is_in_the_unit_of_its_own_curve(made):

@@ -90,6 +90,7 @@ def test_settings_reach_the_method(spectra):
     assert narrow.std() > 1.5 * wide.std()
 
 
+@pytest.mark.usefixtures("unchecked")  # in so few calls they run away
 def test_no_gradient_is_kept_and_spectra_are_not_changed(spectra):
     before = np.array(spectra.flux), np.array(spectra.ivar)
     for method in METHODS:

@@ -25,6 +25,7 @@ L = 32
 WAVE = np.linspace(5600.0, 6200.0, L)
 COLOURED = Kernel(scale=(0.8, 0.7), rho=(0.3, 0.5))
 EXACT = partial(MMPS, iterations=60)
+pytestmark = pytest.mark.usefixtures("unchecked")  # it is measured how far draws go
 
 
 def operators() -> dict[str, Linear]:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from test_mixture import small_mixture
@@ -19,12 +18,10 @@ from core.models.network import PlainDDPM, Preconditioned
 from core.models.precondition import Precondition
 from core.models.supervised import ConditionalDDPM, DnCNN
 from core.models.unet import UNet, UNetConfig
-from core.training import feed as feeding
-from core.training.feed import Bank, Feed
 from core.training.loop import Run, TrainConfig, fit
 from core.training.stars import RealStars, correlated, in_uncertain_units, noise_levels
 from core.training.tasks import DDPMTask, DenoiserTask, DnCNNTask, SupervisedTask, Task, misfit
-from scripts.train import NAMES, RECIPES, build, seconds
+from scripts.train import NAMES, RECIPES, build
 
 CPU = torch.device("cpu")
 LENGTH = 64
@@ -301,11 +298,6 @@ def test_a_task_has_a_loss_that_reaches_the_weights(real, name):
         assert float(again) == pytest.approx(1, abs=5 * math.sqrt(2 / (4 * N_PIXELS)))
 
 
-def test_an_unknown_network_is_refused(real):
-    with pytest.raises(ValueError, match="known: denoiser, ddpm"):
-        build("denoisr", real, torch.ones(2, N_PIXELS))
-
-
 def test_the_loss_is_softened_where_the_mixture_does_not_fit():
     m, s = torch.ones(1, 100), torch.full((1, 100), 0.01)
     sigma = torch.full((1, 100), 0.02)
@@ -316,54 +308,6 @@ def test_the_loss_is_softened_where_the_mixture_does_not_fit():
     assert (out[0, :30] == 1).all()
     assert out[0, 52] > 100
     assert out.shape == (1, 100)
-
-
-# ------------------------------------------------------------------------------------------- the feed
-
-
-@pytest.fixture(scope="module")
-def chunk():
-    threads = torch.get_num_threads()
-    yield feeding.chunk  # in this process
-    torch.set_num_threads(threads)
-
-
-def test_a_chunk_is_decided_by_its_seed_and_number(chunk):
-    one, again, next_, other = chunk(1, 0, 4), chunk(1, 0, 4), chunk(1, 1, 4), chunk(2, 0, 4)
-    for name in ("excess", "sigma"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(again, name))
-        for different in (next_, other):
-            assert not np.array_equal(getattr(one, name), getattr(different, name))
-
-
-def test_the_feed_gives_chunks_in_order_and_a_bank_keeps_the_latest(chunk):
-    with Feed(1, 4, workers=1, first=1) as feed:
-        bank = Bank(feed, 6, CPU)
-        bank.grow(wait=True)
-        assert bank.count == 4
-        np.testing.assert_array_equal(bank.excess[:4].numpy(), chunk(1, 1, 4).excess)
-        bank.grow(wait=True)
-        assert (bank.count, bank.seen) == (6, 8)
-        np.testing.assert_array_equal(bank.excess[[4, 5, 0, 1]].numpy(), chunk(1, 2, 4).excess)
-        clean, sigma = bank.sample(50, generator())
-        assert clean.shape == sigma.shape == (50, N_PIXELS)
-        assert clean.dtype == torch.float32
-        assert float(clean.median()) == pytest.approx(1, abs=0.1)
-        assert torch.equal(bank.sample(50, generator())[0], clean)
-
-
-# ------------------------------------------------------------------------------------------- the command
-
-
-@pytest.mark.parametrize(("text", "value"), [("90m", 5400), ("240s", 240), ("1.5h", 5400), ("30", 30), ("0.5m", 30)])
-def test_a_time_is_understood(text, value):
-    assert seconds(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "90 minutes", "m", "-5m", "1h30m", "ninety"])
-def test_no_time_is_refused(text):
-    with pytest.raises(ValueError, match="is no time; write 240s, 90m or 1.5h"):
-        seconds(text)
 
 
 def test_a_module_of_the_tiny_task_is_tiny():

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from core.data.grid import N_PIXELS, WAVE, continuum_curve
 from core.data.instrument import MARGIN
-from core.data.population import draw_labels
 from core.data.simulator import Simulator, brightness
 from core.spectrum import Array
 
@@ -34,9 +33,7 @@ class Batch:
 
 def batch(simulator: Simulator, n: int, rng: np.random.Generator) -> Batch:
     """n stars of the simulator, moved and blurred, each with a noise map of its own brightness at a random S/N."""
-    labels = draw_labels(n, rng) if simulator.inside is None else simulator.inside(draw_labels(n, rng))
-    fast = rng.random(n) < 0.08
-    velocity = np.clip(simulator.velocity_spread * np.where(fast, 3.6, 1.0) * rng.standard_normal(n), -490, 490)
+    labels, velocity = simulator.population(n, rng), simulator.velocities(n, rng)
     flux = simulator.physical(labels, velocity, rng)[:, MARGIN:-MARGIN]
     curve = continuum_curve(flux, np.full((n, N_PIXELS), 1e6))
     level = brightness(flux)

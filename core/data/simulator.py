@@ -69,6 +69,16 @@ class Simulator:
     velocity_spread: float = 50.0
     open_fraction: float = 0.0
 
+    def population(self, n: int, rng: np.random.Generator) -> Array:
+        """(n, 28) labels from the population prior, moved into the templates' domain."""
+        labels = draw_labels(n, rng)
+        return labels if self.inside is None else self.inside(labels)
+
+    def velocities(self, n: int, rng: np.random.Generator) -> Array:
+        """(n,) km/s, the same prior as the mixture's: disk, and halo 3.6 times as wide, within 490."""
+        fast = rng.random(n) < 0.08
+        return np.clip(self.velocity_spread * np.where(fast, 3.6, 1.0) * rng.standard_normal(n), -490, 490)
+
     def physical(self, labels: Array, velocity: Array, rng: np.random.Generator,
                  record: list[Array] | None = None) -> Array:
         """(n, 3864) clean flux on WIDE in arbitrary units, as the instrument would deliver it without noise.
@@ -129,7 +139,7 @@ class Simulator:
         noise made; a prior answers for that
         with smooth factors of its own (Mixture.unit_spread), not with what it learned at one S/N.
         """
-        labels = draw_labels(n, rng) if self.inside is None else self.inside(draw_labels(n, rng))
+        labels = self.population(n, rng)
         flux = self.physical(labels, np.zeros(n), rng)
         return flux / _wide(continuum_curve(flux[:, _INSIDE], np.full((n, N_PIXELS), 1e6))), labels
 
@@ -146,9 +156,7 @@ class Simulator:
         Raises:
             ValueError: S/N not positive, or labels of another shape, not finite or outside the templates' domain.
         """
-        if labels is None:
-            labels = draw_labels(n, rng) if self.inside is None else self.inside(draw_labels(n, rng))
-        labels = np.asarray(labels, dtype=np.float64)
+        labels = np.asarray(self.population(n, rng) if labels is None else labels, dtype=np.float64)
         if labels.shape != (n, len(LABEL_NAMES)) or not np.isfinite(labels).all():
             raise ValueError(f"labels have shape {labels.shape} or NaN in them; "
                              f"give ({n}, {len(LABEL_NAMES)}) finite ones.")
@@ -156,8 +164,7 @@ class Simulator:
             _check_inside(labels, self.inside(labels))
         drawn = np.exp(rng.uniform(np.log(3), np.log(300), n))
         want = drawn if snr is None else np.broadcast_to(np.asarray(snr, float), n)
-        fast = rng.random(n) < 0.08  # the same prior of velocities as the mixture's: disk, and halo 3.6 times as wide
-        velocity = np.clip(self.velocity_spread * np.where(fast, 3.6, 1.0) * rng.standard_normal(n), -490, 490)
+        velocity = self.velocities(n, rng)
         kept: list[Array] = []
         flux = self.physical(labels, velocity, rng, kept)
         kernel = self.noise.noise if kernel is None else kernel

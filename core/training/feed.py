@@ -23,6 +23,11 @@ from core.models.templates import NATIVE, Templates
 
 _A_TIME = 2  # chunks taken in at one step: more would keep the network waiting
 _AHEAD = 3  # chunks a worker is asked for before they are wanted
+#: Share of stars that keep the noise map of their own brightness. An observation always has its own (a red star is
+#: noisy in the blue), so most of what is learned should have it too. The rest are crossed for breadth: the maps are
+#: those of one plate's response, and a star behind much dust or from another plate has one that does not go with it.
+#: Stars drawn from real components (core.training.stars.REAL of a batch) have no map of their own: theirs are crossed.
+OWN = 0.8
 
 
 @lru_cache(maxsize=1)
@@ -101,6 +106,8 @@ class Bank:
         self.count = min(self.seen, len(self.excess))
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """n clean spectra and n noise maps, float32, drawn independently of each other."""
-        star, noise = torch.randint(self.count, (2, n), generator=generator, device=generator.device)
+        """n clean spectra and n noise maps, float32: a share OWN with the map of the star itself, else of any star."""
+        star, other = torch.randint(self.count, (2, n), generator=generator, device=generator.device)
+        own = torch.rand(n, generator=generator, device=generator.device) < OWN
+        noise = torch.where(own, star, other)
         return self.excess[star].float() + 1.0, self.sigma[noise].float()
