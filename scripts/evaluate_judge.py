@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from core.metrics.calibration import summary
 from core.models.estimators import RidgeLabels
 from core.pipeline import METHODS, build, evaluate, judged, reconstruct
 from core.spectrum import Samples
+from scripts.judge_origin import agreed, commit, record, write
 from scripts.judge_stars import SEED, SNR, Asked, real, simulated, split
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,22 +36,14 @@ _RV_DRAWS = 8  # draws whose velocity is measured: 7 ms each
 _SCORES = ("rms", "mae", "bias", "ssim", "chi2", "coverage", "width")
 
 
-def provenance(methods: list[str], draws: int) -> dict[str, object]:
-    """What a result hangs on: commit, versions, hashes of the checkpoints, seed."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    hashes = {f.name: hashlib.sha256(f.read_bytes()).hexdigest()[:16]
-              for f in sorted((ROOT / "checkpoints").glob("*.safetensors"))}
-    return {"commit": git.stdout.strip(), "torch": torch.__version__, "numpy": np.__version__, "seed": SEED,
-            "draws": draws, "methods": methods, "checkpoints": hashes}
-
-
 @dataclass(frozen=True)
 class Piece:
     """Some stars of a sample, asked of one method.
 
     Args:
-        first, last: of the sample's stars; path: where the table goes; drawn: file of draws (n, stars, L) float32 of
-            the whole sample, where a GPU has made them.
+        first, last: of the sample's stars; path: where the table goes; origin: what it hangs on, told beside the table
+            (scripts.judge_origin); drawn: file of draws (n, stars, L) float32 of the whole sample, where a GPU has made
+            them.
     """
 
     asked: Asked
@@ -59,6 +52,7 @@ class Piece:
     last: int
     draws: int
     path: Path
+    origin: dict[str, Any]
     drawn: Path | None = None
 
 
@@ -81,6 +75,7 @@ def _job(one: Piece) -> int:
     """Worker: one piece, written whole or not at all."""
     torch.set_num_threads(1)
     table, failed = measured(one)
+    write(one.origin, one.path)
     for frame, kind in ((failed, "failed"), (table, "table")):
         part = one.path.with_suffix(f".{kind}.part")
         frame.to_parquet(part)
@@ -93,13 +88,15 @@ def plan(samples: list[Asked], methods: list[str], draws: int, folder: Path,
     """Pieces not finished yet, method by method; `slow` stars of a sample, and draws of each, for methods that are."""
     tasks = []
     for method in methods:
+        number_of = slow[1] if method in SLOW else draws
+        origin = record(method, number_of, torch.cuda.is_available() and method in NETWORKS)
         for number, asked in enumerate(samples):
             stars = min(len(asked.spectra), slow[0]) if method in SLOW else len(asked.spectra)
-            number_of = slow[1] if method in SLOW else draws
             for first in range(0, stars, _CHUNK):
                 path = folder / f"{asked.sample}-{number}-{asked.snr:.0f}-{method}-{first}"
                 if not path.with_suffix(".table").exists():
-                    tasks.append(Piece(asked, method, first, min(first + _CHUNK, stars), number_of, path))
+                    tasks.append(Piece(asked, method, first, min(first + _CHUNK, stars), number_of, path,
+                                       origin))
     return tasks
 
 
@@ -157,8 +154,9 @@ def judge(args: argparse.Namespace) -> None:
     methods = args.methods.split(",") if args.methods else list(METHODS)
     for method in methods:
         build(method)  # an unknown name is refused now and not in an hour
-    origin = provenance(methods, args.draws)
-    hangs_on = [origin["checkpoints"], args.draws, args.slow_draws, args.number, SEED]
+    every = {f.name: hashlib.sha256(f.read_bytes()).hexdigest()[:16]
+             for f in sorted((ROOT / "checkpoints").glob("*.safetensors"))}
+    hangs_on = [every, args.draws, args.slow_draws, args.number, SEED]
     stamp = hashlib.sha256(json.dumps(hangs_on).encode()).hexdigest()[:12]
     folder = args.pieces or WORK / stamp
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,12 +168,20 @@ def judge(args: argparse.Namespace) -> None:
         for job in tqdm(as_completed(jobs), total=len(jobs), unit="piece"):
             job.result()
     if not args.no_table:
-        collect(methods, folder, origin | {"seconds": round(time.time() - start)})
+        collect(methods, folder, round(time.time() - start))
 
 
-def collect(methods: list[str], folder: Path, origin: dict[str, object]) -> None:
-    """Finished pieces into one table, its summary and its provenance; other methods' rows stay as they were."""
+def collect(methods: list[str], folder: Path, seconds: int = 0) -> None:
+    """Finished pieces into one table, its summary and its provenance; other methods' rows stay as they were.
+
+    Raises:
+        ValueError: no pieces, or pieces of one method made with different checkpoints.
+    """
     files = [f for f in sorted(folder.glob("*.table")) if f.name.split("-")[3] in methods]
+    if not files:
+        raise ValueError(f"{folder} holds no piece of {', '.join(methods)}; judge first, or name another --pieces.")
+    methods = [m for m in methods if any(f.name.split("-")[3] == m for f in files)]
+    origins = {m: agreed([f for f in files if f.name.split("-")[3] == m], m) for m in methods}
     table = pd.concat([pd.read_parquet(f) for f in files], ignore_index=True)
     failed = pd.concat([pd.read_parquet(f.with_suffix(".failed")) for f in files], ignore_index=True)
     whole, summed, lost = slim(table), card(table).round(5), failed
@@ -193,8 +199,13 @@ def collect(methods: list[str], folder: Path, origin: dict[str, object]) -> None
     lost.to_csv(RESULTS / "judge_failed.csv", index=False)
     runs = before.get("runs", [before] if before else [])
     assert isinstance(runs, list)
-    others = [run | {"methods": [m for m in run["methods"] if m not in methods]} for run in runs]
-    told = {"runs": [run for run in others if run["methods"]] + [origin]}
+    kept_runs = [run | {"methods": [m for m in run["methods"] if m not in methods],
+                        **({"origin": {m: o for m, o in run["origin"].items() if m not in methods}}
+                           if "origin" in run else {})} for run in runs]
+    head, dirty = commit()
+    told = {"runs": [*(run for run in kept_runs if run["methods"]),
+                     {"methods": methods, "origin": origins, "seconds": seconds,
+                      "collected": {"commit": head, "dirty": dirty}}]}
     (RESULTS / "judge.json").write_text(json.dumps(told, indent=1) + "\n")
     print(f"{len(table)} rows of {table['star'].nunique()} stars; {len(failed)} failures")
 

@@ -16,17 +16,19 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
 from core.data.grid import WAVE
+from core.models import label_errors
 from core.spectrum import LABELS, Array
 
-VERSION = 1  #: of the files; another one is refused
+VERSION = 2  #: of the files; another one is refused
+_ERROR = "error_"  # begins the names of the arrays that say how far off it is
 
 
 class LabelEstimator(ABC):
     """Spectra (n, L) to labels (n, 5) in the order and units of core.spectrum.LABELS, scikit-learn's fit and predict.
 
-    Inside, Teff is log10 Teff, so that a per cent is a per cent for hot stars and cool. `covariance_` (5, 5) is the
-    scatter of predictions about held-out truth in these inner labels: the estimator's own error, which no spread of
-    its input shows.
+    Inside, Teff is log10 Teff, so that a per cent is a per cent for hot stars and cool. The estimator's own error,
+    which no spread of its input shows, is measured on stars held out of the fit and follows the star
+    (core.models.label_errors); `covariance_` (5, 5) is its mean over all of them, in these inner labels.
 
     Args:
         wave: (L,) grid of the spectra [Angstrom, vacuum].
@@ -67,7 +69,7 @@ class LabelEstimator(ABC):
         return np.asarray(x[:, : whole * self.rebin].reshape(len(x), whole, self.rebin).mean(axis=2))
 
     def fit(self, spectra: npt.ArrayLike, labels: npt.ArrayLike, held_out: float = 0.2) -> LabelEstimator:
-        """Learn from all but the last share `held_out` of the stars; that share measures `covariance_`.
+        """Learn from all but the last share `held_out` of the stars; that share measures its error.
 
         Give stars in random order, and all versions of one star (clean, draws) next to each other or in one share.
 
@@ -87,24 +89,42 @@ class LabelEstimator(ABC):
         self.arrays_ |= self._learn(x[:learn], scale.transform(y[:learn]))
         # one order in memory, here and after loading: sums then round alike
         self.arrays_ = {name: np.ascontiguousarray(a) for name, a in self.arrays_.items()}
-        gap = self._inner_labels(x[learn:]) - y[learn:]
+        predicted = self._inner_labels(x[learn:])
+        errors = label_errors.fit_errors(x[:learn], x[learn:], predicted, y[learn:])
+        self.arrays_ |= {_ERROR + name: np.ascontiguousarray(a) for name, a in errors.items()}
+        gap = predicted - y[learn:]
         self.arrays_["covariance"] = gap.T @ gap / len(gap)  # about zero: a bias that nobody takes off is an error too
         return self
 
     @property
     def covariance_(self) -> Array:
-        """(5, 5) predictive covariance of the inner labels (log10 Teff, the others as they are)."""
+        """(5, 5) predictive covariance of the inner labels (log10 Teff, the others as they are), mean of all stars."""
         return self._fitted()["covariance"]
 
     def predict(self, spectra: npt.ArrayLike) -> Array:
         """(n, 5) labels of spectra (n, L)."""
         return _outer(self._inner_labels(self.features(spectra)))
 
-    def scatter(self, labels: npt.ArrayLike) -> Array:
-        """(n, 5) deviation of predictions about the truth, in the labels' units, at labels (n, 5)."""
-        out = np.tile(np.sqrt(np.diag(self.covariance_)), (len(np.atleast_2d(labels)), 1))
-        out[:, 0] *= np.log(10) * np.atleast_2d(labels)[:, 0]
-        return out
+    def scatter(self, spectra: npt.ArrayLike) -> Array:
+        """(n, 5) half widths of the central 68.27 % of predictions about the truth, in the labels' units, at spectra
+        (n, L).
+        """
+        x = self.features(spectra)
+        inner = self._inner_labels(x)
+        low, high = np.quantile(self._errors()["shape"], (0.15865, 0.84135), axis=0)
+        out = label_errors.scale(self._errors(), x, inner) * (high - low) / 2
+        out[:, 0] *= np.log(10) * _outer(inner)[:, 0]
+        return np.asarray(out)
+
+    def draw(self, spectra: npt.ArrayLike, rng: np.random.Generator | None) -> Array:
+        """(n, 5) one draw of the labels of each of the spectra (n, L) given that it is known exactly.
+
+        Args:
+            rng: None gives the prediction itself.
+        """
+        x = self.features(spectra)
+        inner = self._inner_labels(x)
+        return _outer(inner if rng is None else inner + label_errors.draw(self._errors(), x, inner, rng))
 
     def save(self, path: Path) -> None:
         """Write `path` (.safetensors): arrays, and in its header version, kind, settings; no pickle."""
@@ -147,6 +167,9 @@ class LabelEstimator(ABC):
         if "covariance" not in self.arrays_:
             raise ValueError(f"this {type(self).__name__} is not fitted; call fit or load first.")
         return self.arrays_
+
+    def _errors(self) -> dict[str, Array]:
+        return {name.removeprefix(_ERROR): a for name, a in self._fitted().items() if name.startswith(_ERROR)}
 
     def _inner_labels(self, x: Array) -> Array:
         if not self.arrays_:
@@ -216,8 +239,9 @@ def propagate(estimator: LabelEstimator, draws: npt.ArrayLike, rng: np.random.Ge
     """Draws of clean spectra (n, B, L) to draws of labels (n, B, 5): sample propagation.
 
     p(labels | y) = integral of p(labels | x) p(x | y): the spread of the draws through the estimator, plus its own
-    predictive scatter at each draw. Without the second part the interval says only how well the spectrum is known, and
-    is too narrow.
+    error at each draw, which follows the star. Without the second part the interval says only how well the spectrum is
+    known, and is too narrow. Draws of an exact posterior are, over all stars, distributed as clean stars are (the tower
+    rule), so the estimator and its errors need no training on draws; those of another method may lie off the stars.
 
     Args:
         rng: None leaves the scatter out, to show what that does.
@@ -228,11 +252,7 @@ def propagate(estimator: LabelEstimator, draws: npt.ArrayLike, rng: np.random.Ge
     x = np.asarray(draws, dtype=np.float64)
     if x.ndim != 3:
         raise ValueError(f"draws have shape {x.shape}; give (draws, spectra, pixels).")
-    inner = _inner(estimator.predict(x.reshape(-1, x.shape[2])))
-    if rng is not None:
-        values, vectors = np.linalg.eigh(estimator.covariance_)
-        inner += (rng.standard_normal(inner.shape) * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    return _outer(inner).reshape(*x.shape[:2], len(LABELS))
+    return estimator.draw(x.reshape(-1, x.shape[2]), rng).reshape(*x.shape[:2], len(LABELS))
 
 
 def _inner(labels: Array) -> Array:
