@@ -26,7 +26,7 @@ from core.models.samplers import ddim
 from core.models.schedule import respaced
 from core.models.unet import UNet
 from core.training.feed import Bank, Feed
-from core.training.loop import Run, TrainConfig, fit
+from core.training.loop import Run, TrainConfig, fit, settle
 from core.training.stars import RealStars
 from core.training.tasks import DDPMTask, DenoiserTask, DnCNNTask, SupervisedTask, Task
 
@@ -138,6 +138,7 @@ def train(name: str, recipe: Recipe, args: argparse.Namespace, bank: Bank, real:
     start = time.time()
     lines = fit(run, source, recipe.batch, look, args.pause)
     run.swap()
+    settle(run, source)
     card = {"what": f"{name}: {type(task.module).__name__}", "licence": "MIT",
             "data_sha256": checkpoint.sha256(*(checkpoint.path_of(d) for d in DATA)),
             "spectra_seen": run.step * recipe.batch, "spectra_made": bank.seen, "steps": run.step,

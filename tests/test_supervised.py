@@ -8,8 +8,10 @@ import torch
 from core import checkpoint
 from core.data.grid import N_PIXELS
 from core.models.network import modules_of
-from core.models.supervised import CHANNELS, ConditionalDDPM, DnCNN
+from core.models.supervised import CHANNELS, ConditionalDDPM, DnCNN, judged
 from core.models.unet import UNetConfig
+from core.training.loop import Run, TrainConfig, settle
+from core.training.tasks import Task
 
 TINY = UNetConfig(inputs=1, outputs=1, scalars=1, width=(8, 12), heads=2, embedding=16)
 
@@ -82,6 +84,8 @@ def test_a_checkpoint_holds_its_weights_and_its_unit():
 def test_dncnn_takes_off_what_its_layers_see(sigma):
     model = DnCNN(sigma, layers=4, width=8).eval()
     y, noise = question()
+    assert torch.equal(model(y, noise)[torch.isfinite(noise)], y[torch.isfinite(noise)])  # untrained: nothing
+    torch.nn.init.normal_(model.net[-1].weight, std=0.1, generator=torch.Generator().manual_seed(1))
     answer = model(y, noise)
     assert answer.shape == y.shape
     assert torch.isfinite(answer).all()
@@ -94,6 +98,51 @@ def test_dncnn_takes_off_what_its_layers_see(sigma):
     live = torch.isfinite(noise)
     assert torch.equal(silent[live], y[live])
     assert (silent[~live] == 1).all()
+
+
+@pytest.mark.parametrize("sigma", [0.002, 0.02, 0.5])
+def test_the_noise_of_a_spectrum_without_a_map_is_judged_from_itself(sigma):
+    y = 1 + sigma * torch.randn(3, 3840, generator=torch.Generator().manual_seed(1))
+    assert judged(y).shape == y.shape
+    assert judged(y).sqrt().mean().item() == pytest.approx(sigma, rel=0.05)
+    smooth = 1 + 0.3 * torch.sin(torch.arange(3840) / 100).expand(3, -1)
+    assert judged(smooth).max() < 1e-6  # control
+
+
+class _Normed(Task):
+    """The mean of what batch norm gives: no use but to have one."""
+
+    def __init__(self) -> None:
+        self.module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+
+    def loss(self, clean, sigma, generator):
+        return self.module(clean + sigma * torch.randn(clean.shape, generator=generator)).square().mean(), {}
+
+
+def test_settled_statistics_are_those_of_the_weights_that_are_in(tmp_path):
+    def source(step, generator):
+        return 3 + torch.randn(64, 4, generator=generator), torch.full((64, 4), 0.1)
+
+    run = Run(_Normed(), TrainConfig(rate=0.1), tmp_path, torch.device("cpu"))
+    for _ in range(15):
+        run.advance(source)
+    run.swap()
+    layer, norm = run.net
+
+    @torch.no_grad()
+    def off() -> float:  # of what batch norm should find: the layer is linear
+        return float((layer(torch.full((4,), 3.0)) - norm.running_mean).abs().max())
+
+    before = off()
+    settle(run, source)
+    assert off() < 0.1 < before
+    assert norm.momentum == 0.1
+    settle(Run(_Plain(), TrainConfig(), tmp_path / "plain", torch.device("cpu")), source)  # nothing to do
+
+
+class _Plain(_Normed):
+    def __init__(self) -> None:
+        self.module = torch.nn.Linear(4, 3)
 
 
 def test_dncnn_is_as_deep_and_wide_as_published():

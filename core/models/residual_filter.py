@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_SHARES = 9  # filters, for shares of the residual in the total variance from 0 to 1; what is between is linear
+_SHARES = 33  # filters in the table, for shares of the residual in the total variance from 0 to 1
+_RANK = 4  # filters that all others are made of, to 1e-3
 _PERIOD = 64  # pixels of the spectrum the filters are made from: the residual is correlated over 24
 _REACH = 16  # pixels to either side; beyond, the filters are below 1e-3
 _LEAST = 1e-3  # of the residual's spectrum, in units of its mean: the taps leave some frequencies out altogether
+_BLOCK = 64  # pixels filtered at once: one product with a small matrix, which CPUs and GPUs do fastest
 
 
 class ResidualFilter(nn.Module):
@@ -23,8 +25,9 @@ class ResidualFilter(nn.Module):
         taps: (T,) moving average of unit norm that makes the residual from white noise.
     """
 
-    filters: Tensor
+    mix: Tensor
     left: Tensor
+    blocks: Tensor
 
     def __init__(self, taps: Tensor) -> None:
         super().__init__()
@@ -33,26 +36,38 @@ class ResidualFilter(nn.Module):
         q = torch.linspace(0, 1, _SHARES, dtype=torch.float64)[:, None]
         answer = q * spectrum / (1 - q + q * spectrum)
         rows = torch.fft.ifft(answer).real
-        self.register_buffer("filters", torch.cat([rows[:, -_REACH:], rows[:, : _REACH + 1]], 1).float(),
-                             persistent=False)
+        filters = torch.cat([rows[:, -_REACH:], rows[:, : _REACH + 1]], 1)
+        u, s, vt = torch.linalg.svd(filters, full_matrices=False)
+        self.register_buffer("mix", (u[:, :_RANK] * s[:_RANK]).float(), persistent=False)  # (shares, rank)
         self.register_buffer("left", ((1 - q) * answer).mean(1).float(), persistent=False)
+        blocks = torch.zeros(_BLOCK + 2 * _REACH, _RANK, _BLOCK, dtype=torch.float64)
+        for i in range(_BLOCK):  # the filters are symmetric
+            blocks[i : i + 2 * _REACH + 1, :, i] = vt[:_RANK].T
+        self.register_buffer("blocks", blocks.flatten(1).float(), persistent=False)
 
-    def place(self, share: Tensor) -> tuple[Tensor, Tensor]:
-        """Number of the filter below a share q (any shape) and how far q is to the next one, in 0-1."""
+    @staticmethod
+    def _between(table: Tensor, share: Tensor) -> Tensor:
         at = share * (_SHARES - 1)
         low = at.floor().clamp(0, _SHARES - 2).long()
-        return low, at - low
+        t = (at - low).reshape(*share.shape, *[1] * (table.ndim - 1))
+        return (1 - t) * table[low] + t * table[low + 1]
 
-    def variance(self, place: tuple[Tensor, Tensor]) -> Tensor:
-        """Posterior variance of the residual over R + v, for places (any shape)."""
-        low, t = place
-        return (1 - t) * self.left[low] + t * self.left[low + 1]
+    def variance(self, share: Tensor) -> Tensor:
+        """Posterior variance of the residual over R + v, for shares q of any shape."""
+        return self._between(self.left, share)
 
-    def mean(self, seen: Tensor, place: tuple[Tensor, Tensor]) -> Tensor:
-        """(n, ..., L) posterior mean of e / sqrt(R + v) from (e + n) / sqrt(R + v); places are (..., L)."""
-        low, t = place
-        every = torch.nn.functional.conv1d(seen.reshape(-1, 1, seen.shape[-1]), self.filters[:, None],
-                                           padding=_REACH).view(*seen.shape[:-1], _SHARES, seen.shape[-1])
-        at = low.expand(seen.shape)[..., None, :]
-        below, above = (every.gather(-2, at + i)[..., 0, :] for i in (0, 1))
-        return (1 - t) * below + t * above
+    def weights(self, share: Tensor) -> Tensor:
+        """(..., L, rank) of what `mean` mixes, for shares (..., L)."""
+        return self._between(self.mix, share)
+
+    def mean(self, seen: Tensor, weights: Tensor) -> Tensor:
+        """(n, ..., L) posterior mean of e / sqrt(R + v) from (e + n) / sqrt(R + v).
+
+        Args:
+            weights: (..., L, rank) of the shares, from `weights`.
+        """
+        length = seen.shape[-1]
+        padded = torch.nn.functional.pad(seen, (_REACH, _REACH + -length % _BLOCK))
+        windows = padded.unfold(-1, _BLOCK + 2 * _REACH, _BLOCK)
+        every = (windows @ self.blocks).unflatten(-1, (_RANK, _BLOCK)).transpose(-1, -2).flatten(-3, -2)
+        return (every[..., :length, :] * weights).sum(-1)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from core.models.network import PlainDDPM, run
 from core.models.unet import UNetConfig
@@ -53,8 +54,16 @@ class ConditionalDDPM(PlainDDPM):
         return run(self.net, torch.cat([x_t[:, None], condition], 1), (t / 250.0)[:, None])[:, 0]
 
 
+STARS = 0.2  #: [continuum] by which stars differ from the continuum, about
+_WINDOW = 301  # pixels over which the noise of a spectrum without a map is judged
+
+
 class DnCNN(nn.Module):
     """y less the noise that 17 convolutional layers see in it (Zhang et al. 2017, arXiv:1608.03981, section III).
+
+    What goes in is in units of sqrt(sigma^2 + .2^2), and so is what comes out: the paper's noise spans a factor of ten,
+    ours of hundreds, and batch norm's statistics would be those of the noisiest spectrum of a batch, whatever the
+    others are. Untrained it takes nothing off.
 
     Args:
         sigma: True when the noise map goes in as a second channel (as FFDNet does, Zhang et al. 2018); blind otherwise.
@@ -68,7 +77,10 @@ class DnCNN(nn.Module):
         for _ in range(layers - 2):
             parts += [nn.Conv2d(width, width, (1, 3), padding=(0, 1), bias=False), nn.BatchNorm2d(width),
                       nn.ReLU(inplace=True)]
-        parts.append(nn.Conv2d(width, 1, (1, 3), padding=(0, 1)))
+        last = nn.Conv2d(width, 1, (1, 3), padding=(0, 1))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        parts.append(last)
         self.net = nn.Sequential(*parts)  # in one dimension: kernels of (1, 3)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
@@ -76,13 +88,21 @@ class DnCNN(nn.Module):
         """(N, L) clean spectra of y (N, L); sigma (N, L) is infinite in dead pixels, whose y is taken as 1."""
         live = torch.isfinite(sigma)
         rows = torch.where(live, y, 1.0)
-        scaled = (rows - 1.0) / 0.2
-        channels = [scaled]
+        spread = torch.where(live, sigma, 0.0) ** 2 if self.sigma else judged(rows)
+        unit = (STARS**2 + spread).sqrt()
+        channels = [(rows - 1.0) / unit]
         if self.sigma:
             channels += [torch.where(live, (torch.where(live, sigma, 1.0).log() + 3) / 2, 1.5), live.float()]
         with torch.autocast(y.device.type, torch.bfloat16, enabled=y.is_cuda):
             noise = self.net(torch.stack(channels, 1)[:, :, None].contiguous(memory_format=torch.channels_last))
-        out: Tensor = rows - 0.2 * noise[:, 0, 0].float()
+        out: Tensor = rows - unit * noise[:, 0, 0].float()
         return out
+
+
+def judged(y: Tensor) -> Tensor:
+    """(N, L) local variance of white noise in spectra (N, L), from second differences; lines add a little to it."""
+    bend = y[:, 1:-1] - (y[:, :-2] + y[:, 2:]) / 2
+    mean = functional.avg_pool1d((bend**2 / 1.5)[:, None], _WINDOW, 1, _WINDOW // 2, count_include_pad=False)[:, 0]
+    return functional.pad(mean[:, None], (1, 1), mode="replicate")[:, 0]
 
 

@@ -131,6 +131,27 @@ class Run:
                 average.copy_(kept)
 
 
+def settle(run: Run, source: Source, batches: int = 30) -> None:
+    """Measure batch norm's running statistics anew with the weights that are in, each batch counted alike.
+
+    Those of the training are of the raw weights of the last ten steps: with averaged weights in (`Run.swap`) they
+    belong to another network. Nothing is done where there is no batch norm.
+    """
+    norms = [m for m in run.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    kept = [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean of all batches
+    with torch.no_grad():
+        for i in range(batches):
+            generator = torch.Generator(run.device).manual_seed(run.config.seed * 1_000_003 + run.step + i)
+            run.task.loss(*source(run.step + i, generator), generator)
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+
+
 def fit(run: Run, source: Source, batch: int, each: Callable[[Run], None] | None = None,
         pause: float | None = None) -> list[dict[str, float]]:
     """Train until the plan is fulfilled, or for `pause` seconds of this sitting.

@@ -11,7 +11,7 @@ from torch.nn import functional
 from core.data.grid import N_PIXELS
 from core.data.noise import LAMOST_NOISE
 from core.models.network import PlainDDPM, Preconditioned
-from core.models.supervised import CHANNELS, ConditionalDDPM, DnCNN
+from core.models.supervised import CHANNELS, STARS, ConditionalDDPM, DnCNN
 from core.training.stars import REAL, UNIT, UNIT_OPEN, RealStars, correlated, in_uncertain_units, noise_levels
 
 _NEAR = 15  # pixels over which the misfit that softens the loss is averaged
@@ -135,8 +135,14 @@ class SupervisedTask(PairsTask):
         return error.mean(), {}
 
 
+_FINE = 0.01  # deviation [continuum] below which the loss asks for no more: a network of one scale holds no star finer
+
+
 class DnCNNTask(PairsTask):
-    """Mean square error of the clean spectrum, as published (Zhang et al. 2017, eq. 1)."""
+    """Square error of the clean spectrum (Zhang et al. 2017, eq. 1), in units of what the best straight line would
+    leave, sigma^2 s^2 / (sigma^2 + s^2) with stars of s = .2: in their own units the noisiest spectra are all of the
+    loss, and of those the blue end. A function of sigma alone: the minimum stays at E[x0 | y].
+    """
 
     def __init__(self, real: RealStars, sigma: bool) -> None:
         super().__init__(real)
@@ -145,6 +151,9 @@ class DnCNNTask(PairsTask):
     def loss(self, clean: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
             truth, y = self.pair(clean, sigma, generator)
-        # noise of S/N 2 in the blue end would be all of the loss: a pixel counts for at most the spread of stars
-        error = (self.module(y, sigma) - truth) ** 2 / 0.04
-        return error.clamp_max(100.0).mean(), {}
+            live = torch.isfinite(sigma)
+            noise = torch.where(live, sigma, 1.0) ** 2
+            unit = torch.where(live, noise * STARS**2 / (noise + STARS**2), STARS**2) + _FINE**2
+            start = (y - truth) ** 2 / unit
+        error = (self.module(y, sigma) - truth) ** 2 / unit
+        return error.mean(), {"noisy": start.mean()}
