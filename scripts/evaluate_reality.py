@@ -71,7 +71,7 @@ def widths_inside(draws: Array, truth: Array, live: Mask) -> dict[str, bool]:
     return out
 
 
-def _job(task: tuple[Mixture | str, str, float, Spectra]) -> pd.DataFrame:
+def rows_of(task: tuple[Mixture | str, str, float, Spectra]) -> pd.DataFrame:
     """Worker: one row per star for one prior, noise and S/N."""
     torch.set_num_threads(1)
     prior, noise, snr, stars = task
@@ -154,7 +154,7 @@ def reality(args: argparse.Namespace) -> None:
             tasks.append(("both", ("both", "LAMOST", snr, part)))
     frames = []
     with ProcessPoolExecutor(2) as pool:
-        for (name, _), frame in zip(tasks, pool.map(_job, [t for _, t in tasks]), strict=True):
+        for (name, _), frame in zip(tasks, pool.map(rows_of, [t for _, t in tasks]), strict=True):
             frames.append(frame.assign(prior=name))
             print(f"{len(frames)} of {len(tasks)}: {name} {frame['noise'][0]} S/N {frame['snr'][0]:.0f}", flush=True)
     rows = pd.concat(frames)

@@ -151,14 +151,14 @@ def join(physics: Mixture, real: list[tuple[float, Array, Array, Array]], share:
          taps: Tensor | None = None, scales: tuple[float, ...] = (1.0,)) -> Mixture:
     """Both kinds of component in one mixture; the real ones have the prior probability `share` together."""
     total = sum(w for w, *_ in real)
-    width = physics.factors.shape[1]
-    loadings = [torch.tensor(f, dtype=torch.float32) for _, _, f, _ in real]
-    factors = [torch.nn.functional.pad(f, (0, 0, 0, width - len(f))) for f in loadings]
+    width = max(physics.factors.shape[1], *(len(f) for _, _, f, _ in real))
+    loadings = [*physics.factors, *(torch.tensor(f, dtype=torch.float32) for _, _, f, _ in real)]
+    factors = torch.stack([torch.nn.functional.pad(f, (0, 0, 0, width - len(f))) for f in loadings])
     log_weight = torch.cat([physics.log_weight + np.log(1 - share),
                             torch.tensor([np.log(share * w / total) for w, *_ in real], dtype=torch.float32)])
     mean, residual = (torch.tensor(np.array([r[i] for r in real]), dtype=torch.float32) for i in (1, 3))
-    return Mixture(log_weight, torch.cat([physics.mean, mean]), torch.cat([physics.factors, torch.stack(factors)]),
-                   torch.cat([physics.residual, residual]), physics.kinds + ["real"] * len(real), unit_spread,
+    return Mixture(log_weight, torch.cat([physics.mean, mean]), factors, torch.cat([physics.residual, residual]),
+                   physics.kinds + ["real"] * len(real), unit_spread,
                    taps, scales)
 
 
