@@ -78,8 +78,9 @@ def asked(mixture: Mixture, stars: Spectra, snr: float) -> pd.DataFrame:
         z = (mean - stars.flux[b])[live] / deviation[live]
         draws = posterior.draw(64, torch.Generator().manual_seed(b)).numpy().astype(float)
         inside = widths_inside(draws, stars.flux[b], live)
-        rows.append({"star": name, "snr": snr, "log_evidence": posterior.log_evidence, "covered": np.mean(np.abs(z) < 1),
-                     "chi2": np.mean(z**2), "mse": np.mean((mean - stars.flux[b])[live] ** 2),
+        rows.append({"star": name, "snr": snr, "log_evidence": posterior.log_evidence,
+                     "covered": np.mean(np.abs(z) < 1), "chi2": np.mean(z**2),
+                     "mse": np.mean((mean - stars.flux[b])[live] ** 2),
                      "ew_inside": sum(inside.values()), "ew_lines": len(inside)})
     return pd.DataFrame(rows)
 

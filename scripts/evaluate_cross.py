@@ -1,46 +1,28 @@
 """Cross-validates the prior's recipe inside the real training stars: one number at a time, star by star against it.
 
-Folds are the stars' numbers modulo four (0 is held out and never touched): a prior learned from two folds is asked
-about stars of the third. The real components' axes are asked of the joint mixture with the committed physics, which
-has seen the asked stars in its reality factors; the axes of physics are asked of physics alone, learned from the fold.
+The real half: a prior learned from two folds is asked about stars of the third, in the joint mixture with the committed
+physics, which has seen the asked stars in its reality factors. The physics half: it alone, learned anew from two folds.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
-from core.data import real_stars
 from core.models.mixture import Mixture
-from core.models.prior_fit import Recipe, complete, join
-from core.models.real_components import MOST, autocorrelation, left_out_residual, real_components, taps_of
-from core.spectrum import Array, Spectra
+from core.models.prior_fit import complete
+from core.spectrum import Spectra
+from scripts.cross_fit import SNR, Real, compared, independent, joint, kept, kept_arrays, shown, some, training
 from scripts.evaluate_choice import asked
 from scripts.evaluate_reality import prior_of
+from scripts.evaluate_without import ASKED, gaps_of, learning, physics
 from scripts.pages import DOCS, fill
 
 ROOT = Path(__file__).resolve().parents[1]
-SNR = (10.0, 50.0)
 FOLDS = (1, 2, 3)
-#: what is finished is kept here and not made again; take the folder away to begin anew
-KEPT = ROOT / ".trueline" / "cross"
-
-
-@dataclass(frozen=True)
-class Real:
-    """Numbers of the real half: most factors of all stars and of a cell, cells' edges [K], prior probability."""
-
-    most: tuple[int, int] = MOST
-    edges: tuple[float, ...] = Recipe().edges
-    share: float = Recipe().share
-
-
 REAL: dict[str, tuple[str, Real]] = {
     "shipped": ("", Real()),
     "25 + 15 factors": ("factors", Real(most=(25, 15))),
@@ -53,77 +35,16 @@ REAL: dict[str, tuple[str, Real]] = {
     "share .2": ("share", Real(share=0.2)),
     "share .8": ("share", Real(share=0.8)),
 }
-
-
-def kept(name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """A finished piece, or a new one, which is kept."""
-    path = KEPT / f"{name}.parquet"
-    if not path.exists():
-        KEPT.mkdir(parents=True, exist_ok=True)
-        make().to_parquet(path)
-        print(name, flush=True)
-    return pd.read_parquet(path)
-
-
-def kept_arrays(name: str, make: Callable[[], tuple[Array, Array]]) -> tuple[Array, Array]:
-    """The same for two arrays."""
-    path = KEPT / f"{name}.npz"
-    if not path.exists():
-        KEPT.mkdir(parents=True, exist_ok=True)
-        first, second = make()
-        np.savez(path, first=np.asarray(first, dtype=np.float32), second=np.asarray(second, dtype=np.float32))
-        print(name, flush=True)
-    with np.load(path) as a:
-        return a["first"].astype(float), a["second"].astype(float)
-
-
-def training(folder: Path) -> dict[str, Spectra]:
-    """The real stars that may be learned from, by library; the held-out ones are left behind here."""
-    return {name: s.select(~s.meta["held_out"].to_numpy()) for name, s in real_stars.read(folder).items()}
-
-
-def independent(physics: Mixture) -> Mixture:
-    """Its components with the usual residual, uncorrelated: what a build completes stars with."""
-    return Mixture(physics.log_weight, physics.mean, physics.factors, physics.residual, physics.kinds, 0.0)
-
-
-def joint(physics: Mixture, whole: Array, variance: Array, teff: Array, recipe: Real) -> Mixture:
-    """A mixture of both kinds, its real half learned from completed stars (n, L) of temperatures (n,) [K or NaN]."""
-    # stars without a temperature are M, carbon or peculiar: with the coolest, as in a build
-    real = real_components(whole, variance, recipe.edges, np.nan_to_num(teff, nan=3500.0), recipe.most)
-    taps = taps_of(autocorrelation(left_out_residual(whole, recipe.most[0]), variance == 0))
-    return join(physics, real, recipe.share, 0.0, taps, Recipe().scales)
-
-
-def compared(rows: pd.DataFrame, usual: str) -> pd.DataFrame:
-    """By variant and S/N: scores, and differences to the usual recipe star by star with standard errors.
-
-    Args:
-        rows: one for each star, with the columns of `asked`, `axis` and `variant`.
-
-    Returns:
-        a table; `d_evidence` is the mean difference of log evidence a star, `d_log_rms` that of ln(rms of the star).
-    """
-    out = []
-    for (axis, variant, snr), part in rows.groupby(["axis", "variant", "snr"], sort=False):
-        base = rows[(rows["variant"] == usual) & (rows["snr"] == snr)].set_index("star").loc[part["star"]]
-        mine = part.set_index("star")
-        gaps = {"d_evidence": mine["log_evidence"] - base["log_evidence"],
-                "d_log_rms": 0.5 * np.log(mine["mse"] / base["mse"])}
-        row = {"axis": axis, "variant": variant, "snr": snr, "stars": len(part),
-               "log_evidence": part["log_evidence"].mean(), "pixel_coverage": part["covered"].mean(),
-               "ew_coverage": part["ew_inside"].sum() / part["ew_lines"].sum(), "chi2": part["chi2"].mean(),
-               "median_chi2": part["chi2"].median(), "rms": float(np.sqrt(part["mse"].mean()))}
-        for name, gap in gaps.items():
-            row |= {name: gap.mean(), f"{name}_err": gap.std(ddof=1) / np.sqrt(len(gap))}
-        out.append(row)
-    return pd.DataFrame(out)
-
-
-def some(stars: Spectra, fold: Array, number: int, each: int) -> Spectra:
-    """`each` stars of one fold, evenly spaced in the library's order; all of them where there are fewer."""
-    inside = np.flatnonzero(fold == number)
-    return stars.select(inside[np.unique(np.linspace(0, len(inside) - 1, each).astype(int))])
+#: name: (its axis, factors of reality, components, limit of the residual of stars that reality learns from)
+PHYSICS: dict[str, tuple[str, int, int, float]] = {
+    "as shipped": ("", 30, 16, 0.04),
+    "8 components": ("components", 30, 8, 0.04),
+    "32 components": ("components", 30, 32, 0.04),
+    "15 reality factors": ("reality factors", 15, 16, 0.04),
+    "60 reality factors": ("reality factors", 60, 16, 0.04),
+    "limit .025": ("limit", 30, 16, 0.025),
+    "limit .08": ("limit", 30, 16, 0.08),
+}
 
 
 def real_rows(miles: Spectra, each: int) -> pd.DataFrame:
@@ -141,10 +62,30 @@ def real_rows(miles: Spectra, each: int) -> pd.DataFrame:
                       .assign(axis=axis, variant=variant) for out in FOLDS for variant, (axis, recipe) in REAL.items()])
 
 
+def physics_rows(libraries: dict[str, Spectra], simulated: int, each: int) -> pd.DataFrame:
+    """The physics half alone (residual correlated and scaled as shipped): its axes, asked about MILES."""
+    stars, usual = learning(libraries), prior_of("physics", 0.0)
+    gaps = gaps_of(stars, simulated)
+    ask = some(libraries["miles"], libraries["miles"].meta["number"].to_numpy() % 4, ASKED, each)
+
+    def of(factors: int, components: int, limit: float) -> pd.DataFrame:
+        half = physics(stars, gaps, factors, components, limit, simulated)
+        half = Mixture(half.log_weight, half.mean, half.factors, half.residual, half.kinds, 0.0, usual.taps,
+                       usual.scales)
+        return pd.concat([asked(half, ask, snr) for snr in SNR])
+
+    return pd.concat([kept(f"physics-{simulated}-{each}-{name}", lambda w=what: of(*w)).assign(axis=axis, variant=name)
+                      for name, (axis, *what) in PHYSICS.items()])
+
+
 def cross(args: argparse.Namespace) -> None:
-    """The prior's recipe, one number at a time, inside the training stars; writes results/prior_cross_validation.csv."""
+    """The prior's recipe, a number at a time, inside the training stars; writes results/prior_cross_validation.csv."""
     torch.set_num_threads(1)
     libraries = training(args.stars)
-    table = compared(real_rows(libraries["miles"], args.asked), "shipped")
+    table = pd.concat([compared(real_rows(libraries["miles"], args.asked), "shipped").assign(half="both kinds"),
+                       compared(physics_rows(libraries, args.simulated, args.asked), "as shipped")
+                       .assign(half="physics")])
     table.round(5).to_csv(ROOT / "results" / "prior_cross_validation.csv", index=False)
+    both, physical = (shown(table[table["half"] == half]) for half in ("both kinds", "physics"))
+    fill(DOCS / "results.md", {"cross-real": both, "cross-physics": physical})
     print(table.round(4).to_string())

@@ -1,4 +1,4 @@
-"""Both kinds of prior against either alone in LAMOST's noise, star by star, on the held-out real stars: reported only."""
+"""Both kinds of prior against either alone in LAMOST's noise, star by star, on held-out real stars: reported only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from core.data import real_stars
-from scripts.evaluate_cross import kept
+from scripts.cross_fit import kept
 from scripts.evaluate_reality import kind_of, rows_of
 from scripts.pages import DOCS, fill
 

@@ -16,9 +16,8 @@ from core.data.noise import NoiseModel
 from core.metrics.fidelity import Mask
 from core.metrics.lines import LINES, equivalent_width
 from core.models.mixture import Mixture
-from core.models.mixture_fit import fit_components
 from core.models.observation import Observation
-from core.models.prior_fit import Recipe, as_mixture, simulate
+from core.models.prior_fit import Recipe, synthetic_of
 from core.spectrum import WHITE, Array, Spectra, star_seed
 from scripts.pages import DOCS, fill
 
@@ -140,9 +139,7 @@ def reality(args: argparse.Namespace) -> None:
     libraries = real_stars.read(args.stars)
     held = {name: s.select(s.meta["held_out"].to_numpy()) for name, s in libraries.items()}
     miles = held["miles"]
-    recipe = Recipe()
-    synthetic = as_mixture(fit_components(simulate(recipe.stars, recipe.seed), recipe.components, 60, 250, recipe.seed),
-                           "physics", 0.0)
+    synthetic = synthetic_of(Recipe(), 0.0)
     every = [miles.select(slice(i, None, 4)) for i in range(4)]
     tasks: list[tuple[str, tuple[Mixture | str, str, float, Spectra]]] = []
     for snr in WHITE_SNR:

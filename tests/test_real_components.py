@@ -83,7 +83,7 @@ def test_factors_are_the_leading_principal_directions_and_as_many_as_asked(rng):
     from core.models.real_components import _factors
 
     stars = family(60, rng)
-    mean, factors = _factors(stars, 12)
+    _, factors = _factors(stars, 12)
     _, scale, rows = np.linalg.svd(stars - stars.mean(axis=0), full_matrices=False)
     lead = rows[:12] * scale[:12, None] / np.sqrt(60)
     np.testing.assert_allclose(factors.T @ factors, lead.T @ lead, atol=1e-10 * float(scale[0]) ** 2)

@@ -93,7 +93,12 @@ def learn_reality(mixture: Mixture, libraries: list[Spectra], factors: int,
     Returns:
         the factors, and which of the given stars (in order) were used.
     """
-    parts = [residuals(mixture, stars) for stars in libraries]
+    return reality_of([residuals(mixture, stars) for stars in libraries], libraries, factors, limit)
+
+
+def reality_of(parts: list[tuple[Array, Array]], libraries: list[Spectra], factors: int,
+               limit: float = 0.04) -> tuple[Reality, Array]:
+    """`learn_reality` where the `residuals` of each library are known."""
     gap, seen = (np.concatenate(x) for x in zip(*parts, strict=True))
     noise2 = np.concatenate([np.array([np.median(1 / s.ivar[b][s.measured[b]]) for b in range(len(s))])
                              for s in libraries])
@@ -181,6 +186,19 @@ class Recipe:
     edges: tuple[float, ...] = (0, 4200, 5000, 6000, 8000, 1e6)
 
 
+def physics_of(stars: Array, reality: Reality, recipe: Recipe) -> Mixture:
+    """The physics half, fitted to stars (n, 3864) simulated with reality."""
+    fitted = fit_components(stars, recipe.components, FACTORS, _BASIS, recipe.seed)
+    fitted.residual += reality.spread**2
+    return as_mixture(fitted, "physics", 0.0)
+
+
+def synthetic_of(recipe: Recipe, unit_spread: float, workers: int = 2) -> Mixture:
+    """A mixture fitted to simulated stars without reality."""
+    stars = simulate(recipe.stars, recipe.seed, None, workers)
+    return as_mixture(fit_components(stars, recipe.components, 60, 250, recipe.seed), "physics", unit_spread)
+
+
 def build(libraries: list[Spectra], recipe: Recipe, say: Callable[[str], None]) -> tuple[Reality, Mixture, Tensor]:
     """The whole chain: physics -> reality -> physics with reality -> real components -> one mixture.
 
@@ -196,15 +214,12 @@ def build(libraries: list[Spectra], recipe: Recipe, say: Callable[[str], None]) 
     """
     if any(stars.meta["held_out"].any() for stars in libraries):
         raise ValueError("held-out stars were given to learn from; select those whose `held_out` is False.")
-    first = simulate(recipe.stars, recipe.seed)
-    physics = as_mixture(fit_components(first, recipe.components, 60, 250, recipe.seed), "physics", 0.3)
+    physics = synthetic_of(recipe, 0.3)
     say("physics alone is fitted; measuring what real stars add")
     reality, used = learn_reality(physics, libraries, recipe.reality_factors)
     say(f"reality: {int(used.sum())} of {len(used)} stars, spread {np.median(reality.spread):.4f}")
     second = simulate(recipe.stars, recipe.seed + 1, reality)
-    fitted = fit_components(second, recipe.components, FACTORS, _BASIS, recipe.seed)
-    fitted.residual += reality.spread**2
-    physics = as_mixture(fitted, "physics", 0.0)
+    physics = physics_of(second, reality, recipe)
     say("physics with reality is fitted; completing real stars")
     parts = [complete(physics, stars) for stars in libraries]
     whole, variance = (np.concatenate(x) for x in zip(*parts, strict=True))
