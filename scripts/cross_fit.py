@@ -80,7 +80,8 @@ def compared(rows: pd.DataFrame, usual: str) -> pd.DataFrame:
         rows: one for each star, with the columns of `asked`, `axis` and `variant`.
 
     Returns:
-        a table; `d_evidence` is the mean difference of log evidence a star, `d_log_rms` that of ln(rms of the star).
+        a table; `d_evidence` is the mean difference of log evidence a star (and `median_d_evidence` the median),
+        `d_log_rms` the mean difference of ln(rms of the star).
     """
     out = []
     for (axis, variant, snr), part in rows.groupby(["axis", "variant", "snr"], sort=False):
@@ -94,6 +95,7 @@ def compared(rows: pd.DataFrame, usual: str) -> pd.DataFrame:
                "median_chi2": part["chi2"].median(), "rms": float(np.sqrt(part["mse"].mean()))}
         for name, gap in gaps.items():
             row |= {name: gap.mean(), f"{name}_err": gap.std(ddof=1) / np.sqrt(len(gap))}
+        row["median_d_evidence"] = gaps["d_evidence"].median()  # a few odd stars may set the mean
         out.append(row)
     return pd.DataFrame(out)
 
@@ -112,5 +114,6 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     out["rms"] = table["rms"].map("{:.4f}".format)
     gap, error = table["d_evidence"], table["d_evidence_err"]
     out["d_evidence"] = [f"{g:.2f} +- {e:.2f}" for g, e in zip(gap, error, strict=True)]
+    out["median_d_evidence"] = table["median_d_evidence"].map("{:.2f}".format)
     gap, error = 100 * table["d_log_rms"], 100 * table["d_log_rms_err"]
     return out.assign(d_rms_percent=[f"{g:.1f} +- {e:.1f}" for g, e in zip(gap, error, strict=True)])
