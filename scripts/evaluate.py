@@ -8,7 +8,7 @@ from pathlib import Path
 from core.pipeline import METHODS
 from scripts.evaluate_audit import audit
 from scripts.evaluate_choice import choice
-from scripts.evaluate_cross import cross
+from scripts.evaluate_cross import FOLDS, PHYSICS, cross
 from scripts.evaluate_floor import floor
 from scripts.evaluate_gain import gain
 from scripts.evaluate_judge import judge
@@ -65,6 +65,9 @@ def parser() -> argparse.ArgumentParser:
                               help="stars asked about (of each fold or library)")
             part.add_argument("--simulated", type=int, default=20000 if name == "gain" else 6000,
                               help="stars that each physics is fitted to")
+        if name == "cross":
+            part.add_argument("--folds", type=int, nargs="+", choices=FOLDS, default=FOLDS, help="asked about in turn")
+            part.add_argument("--physics", nargs="+", choices=PHYSICS, default=tuple(PHYSICS), help="fits of physics")
         if name == "parents":
             part.add_argument("--every", type=int, default=5, help="of each library's held-out stars one in so many")
         if name == "gain":

@@ -47,8 +47,8 @@ PHYSICS: dict[str, tuple[str, int, int, float]] = {
 }
 
 
-def real_rows(miles: Spectra, each: int) -> pd.DataFrame:
-    """The real half's axes: learned from two folds of MILES, asked about `each` stars of the third."""
+def real_rows(miles: Spectra, each: int, folds: list[int]) -> pd.DataFrame:
+    """The real half's axes: learned from two folds of MILES, asked about `each` stars of the third, for each of some folds."""
     physics = prior_of("physics", 0.0)
     whole, variance = kept_arrays("complete-miles", lambda: complete(independent(physics), miles))
     fold, teff = miles.meta["number"].to_numpy() % 4, miles.meta["teff"].to_numpy(float)
@@ -59,11 +59,11 @@ def real_rows(miles: Spectra, each: int) -> pd.DataFrame:
         return pd.concat([asked(mixture, stars, snr) for snr in SNR])
 
     return pd.concat([kept(f"real-{each}-{out}-{variant}", lambda r=recipe, f=out: of(r, f))
-                      .assign(axis=axis, variant=variant) for out in FOLDS for variant, (axis, recipe) in REAL.items()])
+                      .assign(axis=axis, variant=variant) for out in folds for variant, (axis, recipe) in REAL.items()])
 
 
-def physics_rows(libraries: dict[str, Spectra], simulated: int, each: int) -> pd.DataFrame:
-    """The physics half alone (residual correlated and scaled as shipped): its axes, asked about MILES."""
+def physics_rows(libraries: dict[str, Spectra], simulated: int, each: int, names: list[str]) -> pd.DataFrame:
+    """The physics half alone (residual correlated and scaled as shipped): some of PHYSICS, asked about MILES."""
     stars, usual = learning(libraries), prior_of("physics", 0.0)
     gaps = gaps_of(stars, simulated)
     ask = some(libraries["miles"], libraries["miles"].meta["number"].to_numpy() % 4, ASKED, each)
@@ -75,17 +75,16 @@ def physics_rows(libraries: dict[str, Spectra], simulated: int, each: int) -> pd
         return pd.concat([asked(half, ask, snr) for snr in SNR])
 
     return pd.concat([kept(f"physics-{simulated}-{each}-{name}", lambda w=what: of(*w)).assign(axis=axis, variant=name)
-                      for name, (axis, *what) in PHYSICS.items()])
+                      for name, (axis, *what) in PHYSICS.items() if name in names])
 
 
 def cross(args: argparse.Namespace) -> None:
     """The prior's recipe, a number at a time, inside the training stars; writes results/prior_cross_validation.csv."""
     torch.set_num_threads(1)
     libraries = training(args.stars)
-    table = pd.concat([compared(real_rows(libraries["miles"], args.asked), "shipped").assign(half="both kinds"),
-                       compared(physics_rows(libraries, args.simulated, args.asked), "as shipped")
-                       .assign(half="physics")])
+    both = compared(real_rows(libraries["miles"], args.asked, args.folds), "shipped")
+    physical = compared(physics_rows(libraries, args.simulated, args.asked, args.physics), "as shipped")
+    table = pd.concat([both.assign(half="both kinds"), physical.assign(half="physics")])
     table.round(5).to_csv(ROOT / "results" / "prior_cross_validation.csv", index=False)
-    both, physical = (shown(table[table["half"] == half]) for half in ("both kinds", "physics"))
-    fill(DOCS / "results.md", {"cross-real": both, "cross-physics": physical})
+    fill(DOCS / "results.md", {"cross-real": shown(both), "cross-physics": shown(physical)})
     print(table.round(4).to_string())
