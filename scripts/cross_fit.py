@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,22 +34,22 @@ class Real:
     share: float = Recipe().share
 
 
-def kept(name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """A finished piece, or a new one, which is kept."""
+def kept(name: str, make: Callable[..., pd.DataFrame], *what: Any) -> pd.DataFrame:
+    """The finished piece `make(*what)`, or a new one, which is kept."""
     path = KEPT / f"{name}.parquet"
     if not path.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
-        make().to_parquet(path)
+        make(*what).to_parquet(path)
         print(name, flush=True)
     return pd.read_parquet(path)
 
 
-def kept_arrays(name: str, make: Callable[[], tuple[Array, Array]]) -> tuple[Array, Array]:
+def kept_arrays(name: str, make: Callable[..., tuple[Array, Array]], *what: Any) -> tuple[Array, Array]:
     """The same for two arrays."""
     path = KEPT / f"{name}.npz"
     if not path.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
-        first, second = make()
+        first, second = make(*what)
         np.savez(path, first=np.asarray(first, dtype=np.float32), second=np.asarray(second, dtype=np.float32))
         print(name, flush=True)
     with np.load(path) as a:

@@ -48,9 +48,9 @@ PHYSICS: dict[str, tuple[str, int, int, float]] = {
 
 
 def real_rows(miles: Spectra, each: int, folds: list[int]) -> pd.DataFrame:
-    """The real half's axes: learned from two folds of MILES, asked about `each` stars of the third, for each of some folds."""
+    """The real half's axes: learned from two folds of MILES, asked about `each` of the third, in some folds."""
     physics = prior_of("physics", 0.0)
-    whole, variance = kept_arrays("complete-miles", lambda: complete(independent(physics), miles))
+    whole, variance = kept_arrays("complete-miles", complete, independent(physics), miles)
     fold, teff = miles.meta["number"].to_numpy() % 4, miles.meta["teff"].to_numpy(float)
 
     def of(recipe: Real, out: int) -> pd.DataFrame:
@@ -58,7 +58,7 @@ def real_rows(miles: Spectra, each: int, folds: list[int]) -> pd.DataFrame:
         mixture = joint(physics, whole[learn], variance[learn], teff[learn], recipe)
         return pd.concat([asked(mixture, stars, snr) for snr in SNR])
 
-    return pd.concat([kept(f"real-{each}-{out}-{variant}", lambda r=recipe, f=out: of(r, f))
+    return pd.concat([kept(f"real-{each}-{out}-{variant}", of, recipe, out)
                       .assign(axis=axis, variant=variant) for out in folds for variant, (axis, recipe) in REAL.items()])
 
 
@@ -74,7 +74,7 @@ def physics_rows(libraries: dict[str, Spectra], simulated: int, each: int, names
                        usual.scales)
         return pd.concat([asked(half, ask, snr) for snr in SNR])
 
-    return pd.concat([kept(f"physics-{simulated}-{each}-{name}", lambda w=what: of(*w)).assign(axis=axis, variant=name)
+    return pd.concat([kept(f"physics-{simulated}-{each}-{name}", of, *what).assign(axis=axis, variant=name)
                       for name, (axis, *what) in PHYSICS.items() if name in names])
 
 

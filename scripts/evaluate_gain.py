@@ -118,7 +118,7 @@ def gain(args: argparse.Namespace) -> None:
                                    *own_stars(prior, args.asked, _SEED + 2)))
 
     piece = f"gain-{args.simulated}-{args.asked}"
-    frames = [kept(f"{piece}-{name}", lambda n=name: of(n)).assign(prior=name) for name in FITS]
+    frames = [kept(f"{piece}-{name}", of, name).assign(prior=name) for name in FITS]
     frames.append(kept(f"{piece}-own", own).assign(prior="stars of the mixture itself"))
     table = gains(pd.concat(frames))
     table.round(5).to_csv(ROOT / "results" / "mixture_gain.csv", index=False)

@@ -65,7 +65,7 @@ def parents(args: argparse.Namespace) -> None:
     held = {name: s.select(s.meta["held_out"].to_numpy()) for name, s in real_stars.read(args.stars).items()}
     parts = {name: s.select(slice(0, None, args.every)) for name, s in held.items()}
     frames = [kept(f"parents-{args.every}-{prior}-{name}-{snr:.0f}",
-                   lambda p=prior, s=stars, q=snr: rows_of((p, "LAMOST", q, s))).assign(prior=prior)
+                   rows_of, (prior, "LAMOST", snr, stars)).assign(prior=prior)
               for snr in SNR for prior in PARENTS for name, stars in parts.items()]
     # *both* was asked with the same noise by `scripts.evaluate reality`
     known = pd.read_csv(ROOT / "results" / "reality_stars.csv")

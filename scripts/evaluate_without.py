@@ -44,7 +44,7 @@ def gaps_of(libraries: dict[str, Spectra], simulated: int) -> Gaps:
             first.append(synthetic_of(replace(Recipe(), stars=simulated), 0.3, 1))
         return residuals(first[0], stars)
 
-    return {name: kept_arrays(f"gaps-{simulated}-{name}", lambda s=s: lacking(s)) for name, s in libraries.items()}
+    return {name: kept_arrays(f"gaps-{simulated}-{name}", lacking, s) for name, s in libraries.items()}
 
 
 def physics(stars: dict[str, Spectra], gaps: Gaps, factors: int, components: int, limit: float,
@@ -53,8 +53,7 @@ def physics(stars: dict[str, Spectra], gaps: Gaps, factors: int, components: int
     recipe = replace(Recipe(), components=components, reality_factors=factors, stars=simulated)
     what = (tuple(stars), factors, limit, simulated)
     if what not in _LAST:  # the same stars serve any number of components
-        parts = [(gap, seen > 0.5) for gap, seen in (gaps[name] for name in stars)]
-        reality, _ = reality_of(parts, list(stars.values()), factors, limit)
+        reality, _ = reality_of([gaps[name] for name in stars], list(stars.values()), factors, limit)
         _LAST.clear()
         _LAST[what] = reality, simulate(simulated, recipe.seed + 1, reality, 1)
     reality, drawn = _LAST[what]
@@ -80,7 +79,7 @@ def rows_of_libraries(libraries: dict[str, Spectra], simulated: int, each: int) 
         return pd.concat([asked(prior, s, snr).assign(axis=name) for name, s in ask.items() if without in ("", name)
                           for snr in SNR])
 
-    frames = [kept(f"library-{simulated}-{each}-{out or 'part'}", lambda w=out: of(w))
+    frames = [kept(f"library-{simulated}-{each}-{out or 'part'}", of, out)
               .assign(variant="without it" if out else "with part of it") for out in ("", *libraries)]
     return pd.concat(frames)
 
