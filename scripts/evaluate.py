@@ -8,7 +8,7 @@ from pathlib import Path
 from core.pipeline import METHODS
 from scripts.evaluate_audit import audit
 from scripts.evaluate_choice import choice
-from scripts.evaluate_cross import FOLDS, PHYSICS, cross
+from scripts.evaluate_cross import FOLDS, cross
 from scripts.evaluate_floor import floor
 from scripts.evaluate_gain import gain
 from scripts.evaluate_judge import judge
@@ -61,17 +61,16 @@ def parser() -> argparse.ArgumentParser:
             part.add_argument("--stars-each", type=int, default=100, help="test stars at each S/N")
             part.add_argument("--checks-only", action="store_true", help="own truth and timing alone")
         if name in ("cross", "without", "gain"):
-            part.add_argument("--asked", type=int, default={"cross": 14, "without": 16, "gain": 40}[name],
+            part.add_argument("--asked", type=int, default={"cross": 14, "without": 14, "gain": 30}[name],
                               help="stars asked about (of each fold or library)")
-            part.add_argument("--simulated", type=int, default=20000 if name == "gain" else 6000,
+            part.add_argument("--simulated", type=int, default=6000 if name == "gain" else 5000,
                               help="stars that each physics is fitted to")
         if name == "cross":
             part.add_argument("--folds", type=int, nargs="+", choices=FOLDS, default=FOLDS, help="asked about in turn")
-            part.add_argument("--physics", nargs="+", choices=PHYSICS, default=tuple(PHYSICS), help="fits of physics")
         if name == "parents":
             part.add_argument("--every", type=int, default=5, help="of each library's held-out stars one in so many")
         if name == "gain":
-            part.add_argument("--own", type=int, default=8000, help="draws of the mixture that Wiener is fitted to")
+            part.add_argument("--own", type=int, default=6000, help="draws of the mixture that Wiener is fitted to")
         if name == "samples":
             part.add_argument("--samples", type=int, default=300, help="of the DDPM")
         if name == "laboratory":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import multivariate_normal
 from test_mixture import WIDTH, small_mixture
 
 from core.data.grid import N_PIXELS, WAVE
@@ -12,6 +13,7 @@ from core.models.prior_fit import join
 from core.spectrum import Spectra
 from scripts import cross_fit
 from scripts.cross_fit import compared, kept, some
+from scripts.evaluate_cross import star_evidence
 from scripts.evaluate_gain import gains, own_stars
 from scripts.evaluate_parents import ratios
 from scripts.evaluate_without import learning
@@ -96,3 +98,13 @@ def test_stars_of_the_mixture_itself_are_as_noisy_as_told():
     z = (seen.flux - clean)[seen.measured] * np.sqrt(seen.ivar[seen.measured])
     scale = seen.noise.scales(WAVE)
     assert np.std(z) == pytest.approx(np.sqrt(np.mean(scale**2)), rel=0.1)
+
+
+def test_the_evidence_of_a_star_is_the_normal_density_of_factors_and_variance(rng):
+    factors, variance = rng.standard_normal((3, 20)), rng.uniform(0.5, 2.0, 20)
+    gap = rng.standard_normal(20)
+    evidence, chi2 = star_evidence(gap, variance, factors)
+    covariance = factors.T @ factors + np.diag(variance)
+    assert evidence == pytest.approx(multivariate_normal(np.zeros(20), covariance).logpdf(gap))
+    assert chi2 == pytest.approx(gap @ np.linalg.solve(covariance, gap) / 20)
+    assert evidence != pytest.approx(multivariate_normal(np.zeros(20), np.diag(variance)).logpdf(gap), abs=0.1)
