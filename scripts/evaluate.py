@@ -61,10 +61,10 @@ def parser() -> argparse.ArgumentParser:
             part.add_argument("--stars-each", type=int, default=100, help="test stars at each S/N")
             part.add_argument("--checks-only", action="store_true", help="own truth and timing alone")
         if name in ("cross", "without", "gain"):
-            part.add_argument("--asked", type=int, default={"cross": 14, "without": 14, "gain": 30}[name],
+            part.add_argument("--asked", type=int, default=30 if name == "gain" else 14,
                               help="stars asked about (of each fold or library)")
-            part.add_argument("--simulated", type=int, default=6000 if name == "gain" else 5000,
-                              help="stars that each physics is fitted to")
+        if name in ("cross", "without"):
+            part.add_argument("--simulated", type=int, default=5000, help="stars that each physics is fitted to")
         if name == "cross":
             part.add_argument("--folds", type=int, nargs="+", choices=FOLDS, default=FOLDS, help="asked about in turn")
         if name == "parents":

@@ -6,8 +6,8 @@ On stars of another seed than the table's: what is chosen or explained is not wh
 from __future__ import annotations
 
 import argparse
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,13 +28,15 @@ from scripts.pages import DOCS, fill
 
 ROOT = Path(__file__).resolve().parents[1]
 _SEED, _SNR = 515151, 5.0
-#: name: (components, factors of each, share of the simulated stars)
-FITS: dict[str, tuple[int, int, float]] = {
-    "as in the table": (16, 60, 1.0),
-    "32 components": (32, 60, 1.0),
-    "100 factors": (16, 100, 1.0),
-    "half the stars": (16, 60, 0.5),
+#: name: (components, factors of each, stars simulated, of which one in so many is fitted)
+FITS: dict[str, tuple[int, int, int, int]] = {
+    "16 components of 60 factors, 6000 stars": (16, 60, 6000, 1),
+    "32 components": (32, 60, 6000, 1),
+    "100 factors": (16, 100, 6000, 1),
+    "3000 stars": (16, 60, 6000, 2),
+    "20000 stars, as in the table": (16, 60, 20000, 1),
 }
+_OWN = "stars of the mixture itself"
 
 
 def own_stars(prior: Mixture, n: int, seed: int) -> tuple[Spectra, Array]:
@@ -87,39 +89,31 @@ def page(table: pd.DataFrame) -> None:
 def gain(args: argparse.Namespace) -> None:
     """Remedies for the median gain over Wiener at S/N 5, and its bound; writes results/mixture_gain.csv."""
     torch.set_num_threads(1)
-    recipe = Recipe()
-    made: dict[str, Any] = {}
+    seed = Recipe().seed
 
-    def clean() -> Array:
-        if "clean" not in made:
-            made["clean"] = simulate(args.simulated, recipe.seed, None, 1)
-        return made["clean"]
+    @lru_cache(maxsize=1)
+    def simulated(number: int) -> tuple[Array, GaussianPrior]:
+        clean = simulate(number, seed, None, 1)
+        return clean, GaussianPrior.fit(moved(torch.from_numpy(clean), seed), 300)
 
     def mixture(name: str) -> Mixture:
-        components, factors, share = FITS[name]
-        stars = clean()[:: round(1 / share)]
-        return as_mixture(fit_components(stars, components, factors, 250, recipe.seed), "physics", 0.0)
-
-    def wiener() -> Wiener:
-        if "wiener" not in made:
-            made["wiener"] = GaussianPrior.fit(moved(torch.from_numpy(clean()), recipe.seed), 300)
-        return Wiener(0.0, made["wiener"])
+        components, factors, number, every = FITS[name]
+        return as_mixture(fit_components(simulated(number)[0][::every], components, factors, 250, seed), "physics", 0.0)
 
     def of(name: str) -> pd.DataFrame:
         templates = Templates()
         simulator = Simulator(templates, NATIVE, NoiseModel.load(), templates.emulator.nearest)
         seen = in_clean_units(simulator.draw(args.asked, np.random.default_rng(_SEED), _SNR))
-        return pd.DataFrame(scores(mixture(name), wiener(), *seen))
+        return pd.DataFrame(scores(mixture(name), Wiener(0.0, simulated(FITS[name][2])[1]), *seen))
 
     def own() -> pd.DataFrame:
-        prior, rng = mixture("as in the table"), np.random.default_rng(_SEED + 1)
+        prior, rng = mixture(next(iter(FITS))), np.random.default_rng(_SEED + 1)
         draws = torch.stack([prior.prior_draw(rng)[0] for _ in range(args.own)])
         return pd.DataFrame(scores(prior, Wiener(0.0, GaussianPrior.fit(draws, 300)),
                                    *own_stars(prior, args.asked, _SEED + 2)))
 
-    piece = f"gain-{args.simulated}-{args.asked}"
-    frames = [kept(f"{piece}-{name}", of, name).assign(prior=name) for name in FITS]
-    frames.append(kept(f"{piece}-own", own).assign(prior="stars of the mixture itself"))
+    frames = [kept(f"gain-{args.asked}-{name}", of, name).assign(prior=name) for name in FITS]
+    frames.append(kept(f"gain-{args.asked}-{_OWN}", own).assign(prior=_OWN))
     table = gains(pd.concat(frames))
     table.round(5).to_csv(ROOT / "results" / "mixture_gain.csv", index=False)
     page(table)
