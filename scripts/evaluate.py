@@ -82,10 +82,11 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     command = parser()
     args = command.parse_args()
-    for part, folder in (("reality", args.stars), ("choice", args.stars), ("cross", args.stars),
-                         ("without", args.stars), ("parents", args.stars), ("lamost", args.lamost)):
+    for part, option in (("reality", "stars"), ("choice", "stars"), ("cross", "stars"), ("without", "stars"),
+                         ("parents", "stars"), ("lamost", "lamost")):
+        folder = getattr(args, option)
         if args.part == part and not folder.exists():
-            command.error(f"{folder} is not there; name it with --{folder.name} before the part.")
+            command.error(f"{folder} is not there; name it with --{option} before the part.")
     if args.part:
         args.run(args)
         return
