@@ -43,6 +43,7 @@ REALITY: dict[str, tuple[str, int, tuple[int, ...], float]] = {
     "5 factors": ("factors", 5, (0, 1, 2, 3, 4, 5, 6), 3.0),
     "15 factors": ("factors", 15, (0, 1, 2, 3, 4, 5, 6), 3.0),
     "60 factors": ("factors", 60, (0, 1, 2, 3, 4, 5, 6), 3.0),
+    "90 factors": ("factors", 90, (0, 1, 2, 3, 4, 5, 6), 3.0),
     "no labels": ("labels", 30, (0,), 3.0),
     "linear in labels": ("labels", 30, (0, 1, 2, 3), 3.0),
     "ridge .3": ("shrinkage", 30, (0, 1, 2, 3, 4, 5, 6), 0.3),
