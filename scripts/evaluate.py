@@ -8,14 +8,18 @@ from pathlib import Path
 from core.pipeline import METHODS
 from scripts.evaluate_audit import audit
 from scripts.evaluate_choice import choice
+from scripts.evaluate_cross import FOLDS, cross
 from scripts.evaluate_floor import floor
+from scripts.evaluate_gain import gain
 from scripts.evaluate_judge import judge
 from scripts.evaluate_labels import control, labels
 from scripts.evaluate_laboratory import laboratory
 from scripts.evaluate_lamost import lamost_stars
 from scripts.evaluate_mixture import mixture
+from scripts.evaluate_parents import parents
 from scripts.evaluate_reality import reality
 from scripts.evaluate_samples import ddpm_samples
+from scripts.evaluate_without import without
 from scripts.judge_pages import pages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     parts = out.add_subparsers(dest="part", metavar="part")
     for name, run in (("judge", judge), ("audit", audit), ("reality", reality), ("lamost", lamost_stars),
                       ("choice", choice), ("floor", floor), ("labels", labels), ("mixture", mixture),
+                      ("cross", cross), ("without", without), ("parents", parents), ("gain", gain),
                       ("laboratory", laboratory), ("samples", ddpm_samples),
                       ("estimators", control)):
         part = parts.add_parser(name, help=run.__doc__, formatter_class=defaults)
@@ -55,6 +60,17 @@ def parser() -> argparse.ArgumentParser:
         if name == "mixture":
             part.add_argument("--stars-each", type=int, default=100, help="test stars at each S/N")
             part.add_argument("--checks-only", action="store_true", help="own truth and timing alone")
+        if name in ("cross", "without", "gain"):
+            part.add_argument("--asked", type=int, default=30 if name == "gain" else 14,
+                              help="stars asked about (of each fold or library)")
+        if name in ("cross", "without"):
+            part.add_argument("--simulated", type=int, default=5000, help="stars that each physics is fitted to")
+        if name == "cross":
+            part.add_argument("--folds", type=int, nargs="+", choices=FOLDS, default=FOLDS, help="asked about in turn")
+        if name == "parents":
+            part.add_argument("--every", type=int, default=5, help="of each library's held-out stars one in so many")
+        if name == "gain":
+            part.add_argument("--own", type=int, default=6000, help="draws of the mixture that Wiener is fitted to")
         if name == "samples":
             part.add_argument("--samples", type=int, default=300, help="of the DDPM")
         if name == "laboratory":
@@ -66,9 +82,11 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     command = parser()
     args = command.parse_args()
-    for part, folder in (("reality", args.stars), ("choice", args.stars), ("lamost", args.lamost)):
+    for part, option in (("reality", "stars"), ("choice", "stars"), ("cross", "stars"), ("without", "stars"),
+                         ("parents", "stars"), ("lamost", "lamost")):
+        folder = getattr(args, option)
         if args.part == part and not folder.exists():
-            command.error(f"{folder} is not there; name it with --{folder.name} before the part.")
+            command.error(f"{folder} is not there; name it with --{option} before the part.")
     if args.part:
         args.run(args)
         return

@@ -67,25 +67,32 @@ def _mixture(learn: Spectra, variant: str) -> Mixture:
     return join(physics, real, Recipe().share, 0.0, taps, scales)
 
 
+def asked(mixture: Mixture, stars: Spectra, snr: float) -> pd.DataFrame:
+    """One row for each star seen in white noise: evidence, coverage of pixels and EWs, chi-square, squared error."""
+    question = Observation.of(replace(observed(stars, snr, "white"), noise=WHITE))
+    rows = []
+    for b, name in enumerate(stars.stars):
+        posterior = mixture.posterior(question.star(b))
+        mean, deviation = (x.numpy().astype(float) for x in posterior.moments())
+        live = stars.measured[b]
+        z = (mean - stars.flux[b])[live] / deviation[live]
+        draws = posterior.draw(64, torch.Generator().manual_seed(b)).numpy().astype(float)
+        inside = widths_inside(draws, stars.flux[b], live)
+        rows.append({"star": name, "snr": snr, "log_evidence": posterior.log_evidence,
+                     "covered": np.mean(np.abs(z) < 1), "chi2": np.mean(z**2),
+                     "mse": np.mean((mean - stars.flux[b])[live] ** 2),
+                     "ew_inside": sum(inside.values()), "ew_lines": len(inside)})
+    return pd.DataFrame(rows)
+
+
 def _job(task: tuple[Spectra, Spectra, str, float]) -> dict[str, float | str]:
     """Worker: real components learned from some stars, asked about others: evidence, coverage, chi-square, rms."""
     torch.set_num_threads(1)
     learn, ask, variant, snr = task
-    mixture = _mixture(learn, variant)
-    question = Observation.of(replace(observed(ask, snr, "white"), noise=WHITE))
-    rows, inside = [], []
-    for b in range(len(ask)):
-        posterior = mixture.posterior(question.star(b))
-        mean, deviation = (x.numpy().astype(float) for x in posterior.moments())
-        live = ask.measured[b]
-        z = (mean - ask.flux[b])[live] / deviation[live]
-        mse = np.mean((mean - ask.flux[b])[live] ** 2)
-        draws = posterior.draw(64, torch.Generator().manual_seed(b)).numpy().astype(float)
-        inside += list(widths_inside(draws, ask.flux[b], live).values())
-        rows.append((posterior.log_evidence, np.mean(np.abs(z) < 1), np.mean(z**2), mse))
-    evidence, covered, chi2, mean_square = np.mean(rows, axis=0)
-    return {"residual": variant, "snr": snr, "stars": len(ask), "log_evidence": evidence, "pixel_coverage": covered,
-            "ew_coverage": float(np.mean(inside)), "chi2": chi2, "rms": float(np.sqrt(mean_square))}
+    rows = asked(_mixture(learn, variant), ask, snr)
+    return {"residual": variant, "snr": snr, "stars": len(ask), "log_evidence": rows["log_evidence"].mean(),
+            "pixel_coverage": rows["covered"].mean(), "ew_coverage": rows["ew_inside"].sum() / rows["ew_lines"].sum(),
+            "chi2": rows["chi2"].mean(), "rms": float(np.sqrt(rows["mse"].mean()))}
 
 
 def choice(args: argparse.Namespace) -> None:

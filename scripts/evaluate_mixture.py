@@ -44,11 +44,16 @@ def _job(task: tuple[Mixture, GaussianPrior, str, float, int]) -> list[dict[str,
     """Worker: squared errors and coverage of each star under Wiener, the mixture, and the mixture told the velocity."""
     torch.set_num_threads(1)
     prior, gaussian, units, snr, number = task
-    wiener = Wiener(UNITS[units], gaussian)
     templates = Templates()
     simulator = Simulator(templates, NATIVE, NoiseModel.load(), templates.emulator.nearest)
     stars = simulator.draw(number, np.random.default_rng([_TEST_SEED, int(snr)]), snr)
     spectra, clean = in_clean_units(stars) if units == "clean curve" else (stars.spectra, stars.truth)
+    wiener = Wiener(UNITS[units], gaussian)
+    return [{"units": units, "snr": snr, **row} for row in scores(prior, wiener, spectra, clean)]
+
+
+def scores(prior: Mixture, wiener: Wiener, spectra: Spectra, clean: np.ndarray) -> list[dict[str, object]]:
+    """Rows of the stars (n, L) whose clean spectra (n, L) and velocities (`rv`) are known, one for each method."""
     question = Observation.of(spectra)
     out = []
     for b, key in enumerate(question.keys):
@@ -64,8 +69,7 @@ def _job(task: tuple[Mixture, GaussianPrior, str, float, int]) -> list[dict[str,
         answers["wiener"] = (y - noise.open(gap[:, None])[:, 0], None)
         for name, (mean, deviation) in answers.items():
             error = (mean - truth)[live]
-            row: dict[str, object] = {"units": units, "method": name, "snr": snr, "star": key,
-                                      "mse": float((error**2).mean())}
+            row: dict[str, object] = {"method": name, "star": key, "mse": float((error**2).mean())}
             if deviation is not None:
                 row["covered"] = float((error.abs() < deviation[live]).float().mean())
             if name == "mixture":

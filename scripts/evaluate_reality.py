@@ -16,9 +16,8 @@ from core.data.noise import NoiseModel
 from core.metrics.fidelity import Mask
 from core.metrics.lines import LINES, equivalent_width
 from core.models.mixture import Mixture
-from core.models.mixture_fit import fit_components
 from core.models.observation import Observation
-from core.models.prior_fit import Recipe, as_mixture, simulate
+from core.models.prior_fit import Recipe, synthetic_of
 from core.spectrum import WHITE, Array, Spectra, star_seed
 from scripts.pages import DOCS, fill
 
@@ -71,7 +70,7 @@ def widths_inside(draws: Array, truth: Array, live: Mask) -> dict[str, bool]:
     return out
 
 
-def _job(task: tuple[Mixture | str, str, float, Spectra]) -> pd.DataFrame:
+def rows_of(task: tuple[Mixture | str, str, float, Spectra]) -> pd.DataFrame:
     """Worker: one row per star for one prior, noise and S/N."""
     torch.set_num_threads(1)
     prior, noise, snr, stars = task
@@ -140,9 +139,7 @@ def reality(args: argparse.Namespace) -> None:
     libraries = real_stars.read(args.stars)
     held = {name: s.select(s.meta["held_out"].to_numpy()) for name, s in libraries.items()}
     miles = held["miles"]
-    recipe = Recipe()
-    synthetic = as_mixture(fit_components(simulate(recipe.stars, recipe.seed), recipe.components, 60, 250, recipe.seed),
-                           "physics", 0.0)
+    synthetic = synthetic_of(Recipe(), 0.0)
     every = [miles.select(slice(i, None, 4)) for i in range(4)]
     tasks: list[tuple[str, tuple[Mixture | str, str, float, Spectra]]] = []
     for snr in WHITE_SNR:
@@ -154,7 +151,7 @@ def reality(args: argparse.Namespace) -> None:
             tasks.append(("both", ("both", "LAMOST", snr, part)))
     frames = []
     with ProcessPoolExecutor(2) as pool:
-        for (name, _), frame in zip(tasks, pool.map(_job, [t for _, t in tasks]), strict=True):
+        for (name, _), frame in zip(tasks, pool.map(rows_of, [t for _, t in tasks]), strict=True):
             frames.append(frame.assign(prior=name))
             print(f"{len(frames)} of {len(tasks)}: {name} {frame['noise'][0]} S/N {frame['snr'][0]:.0f}", flush=True)
     rows = pd.concat(frames)

@@ -77,3 +77,17 @@ def test_pixels_that_were_not_measured_do_not_count(rng):
     seen[:, 300:] = False
     spoiled = np.where(seen, smooth, rng.standard_normal(smooth.shape))
     np.testing.assert_allclose(autocorrelation(spoiled, seen), autocorrelation(smooth[:, :300], seen[:, :300]))
+
+
+def test_factors_are_the_leading_principal_directions_and_as_many_as_asked(rng):
+    from core.models.real_components import _factors
+
+    stars = family(60, rng)
+    _, factors = _factors(stars, 12)
+    _, scale, rows = np.linalg.svd(stars - stars.mean(axis=0), full_matrices=False)
+    lead = rows[:12] * scale[:12, None] / np.sqrt(60)
+    np.testing.assert_allclose(factors.T @ factors, lead.T @ lead, atol=1e-10 * float(scale[0]) ** 2)
+    with pytest.raises(AssertionError):  # the control: one factor less is another covariance
+        np.testing.assert_allclose(factors[:11].T @ factors[:11], lead.T @ lead, atol=1e-10 * float(scale[0]) ** 2)
+    few = real_components(stars, np.zeros_like(stars), (), np.full(60, 5000.0), (12, 6))
+    assert [len(f) for _, _, f, _ in few] == [12]  # no edges: the component of all stars alone

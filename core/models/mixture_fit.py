@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import eigh
 
 from core.spectrum import Array
 
@@ -34,8 +35,9 @@ def _basis(spectra: npt.NDArray[Any], size: int) -> tuple[Any, Any, Any]:
     """Mean (L,), leading principal directions (M, L) and the variance per pixel they leave (L,)."""
     centre = spectra.mean(axis=0, dtype=np.float64).astype(np.float32)
     gap = spectra - centre
-    _, vectors = np.linalg.eigh((gap.T @ gap).astype(np.float64) / len(gap))
-    basis = vectors[:, ::-1][:, :size].T.astype(np.float32)
+    pixels = gap.shape[1]
+    _, vectors = eigh((gap.T @ gap).astype(np.float64) / len(gap), subset_by_index=(pixels - size, pixels - 1))
+    basis = vectors[:, ::-1].T.astype(np.float32)
     coefficients = gap @ basis.T
     left = ((gap - coefficients @ basis) ** 2).mean(axis=0)
     return np.asarray(centre), np.asarray(basis), np.asarray(left)

@@ -93,7 +93,12 @@ def learn_reality(mixture: Mixture, libraries: list[Spectra], factors: int,
     Returns:
         the factors, and which of the given stars (in order) were used.
     """
-    parts = [residuals(mixture, stars) for stars in libraries]
+    return reality_of([residuals(mixture, stars) for stars in libraries], libraries, factors, limit)
+
+
+def reality_of(parts: list[tuple[Array, Array]], libraries: list[Spectra], factors: int,
+               limit: float = 0.04) -> tuple[Reality, Array]:
+    """`learn_reality` where the `residuals` of each library are known."""
     gap, seen = (np.concatenate(x) for x in zip(*parts, strict=True))
     noise2 = np.concatenate([np.array([np.median(1 / s.ivar[b][s.measured[b]]) for b in range(len(s))])
                              for s in libraries])
@@ -103,10 +108,11 @@ def learn_reality(mixture: Mixture, libraries: list[Spectra], factors: int,
     weight = np.where(seen, 1.0 / noise2[:, None], 0.0)
     gap, weight, features = gap[use], weight[use], label_features(*labels)[use]
     reality = fit_reality(gap, weight, features, factors)
-    return replace(reality, spread=_honest_spread(gap, weight, features, factors)), use
+    return replace(reality, spread=honest_spread(gap, weight, features, factors)), use
 
 
-def _honest_spread(gap: Array, weight: Array, features: Array, factors: int, folds: int = 3) -> Array:
+def honest_spread(gap: Array, weight: Array, features: Array, factors: int, folds: int = 3,
+                  ridge: float = 3.0) -> Array:
     """(L,) deviation that mean and factors leave of stars they were *not* learned from, template noise taken off.
 
     In sample 40 factors leave .3 % where unseen stars keep .8 %: with that for a residual the prior is overconfident by
@@ -116,7 +122,7 @@ def _honest_spread(gap: Array, weight: Array, features: Array, factors: int, fol
     left = np.zeros(gap.shape)
     for fold in range(folds):
         out = np.arange(len(gap)) % folds == fold
-        learned = fit_reality(gap[~out], weight[~out], features[~out], factors)
+        learned = fit_reality(gap[~out], weight[~out], features[~out], factors, ridge)
         design = np.where(np.asarray(np.isfinite(features).all(axis=1))[:, None], features, 0.0)
         design[:, 0] = 1.0
         rest = np.where(live, gap - design @ learned.mean, 0.0)
@@ -151,14 +157,14 @@ def join(physics: Mixture, real: list[tuple[float, Array, Array, Array]], share:
          taps: Tensor | None = None, scales: tuple[float, ...] = (1.0,)) -> Mixture:
     """Both kinds of component in one mixture; the real ones have the prior probability `share` together."""
     total = sum(w for w, *_ in real)
-    width = physics.factors.shape[1]
-    loadings = [torch.tensor(f, dtype=torch.float32) for _, _, f, _ in real]
-    factors = [torch.nn.functional.pad(f, (0, 0, 0, width - len(f))) for f in loadings]
+    width = max(physics.factors.shape[1], *(len(f) for _, _, f, _ in real))
+    loadings = [*physics.factors, *(torch.tensor(f, dtype=torch.float32) for _, _, f, _ in real)]
+    factors = torch.stack([torch.nn.functional.pad(f, (0, 0, 0, width - len(f))) for f in loadings])
     log_weight = torch.cat([physics.log_weight + np.log(1 - share),
                             torch.tensor([np.log(share * w / total) for w, *_ in real], dtype=torch.float32)])
     mean, residual = (torch.tensor(np.array([r[i] for r in real]), dtype=torch.float32) for i in (1, 3))
-    return Mixture(log_weight, torch.cat([physics.mean, mean]), torch.cat([physics.factors, torch.stack(factors)]),
-                   torch.cat([physics.residual, residual]), physics.kinds + ["real"] * len(real), unit_spread,
+    return Mixture(log_weight, torch.cat([physics.mean, mean]), factors, torch.cat([physics.residual, residual]),
+                   physics.kinds + ["real"] * len(real), unit_spread,
                    taps, scales)
 
 
@@ -181,6 +187,19 @@ class Recipe:
     edges: tuple[float, ...] = (0, 4200, 5000, 6000, 8000, 1e6)
 
 
+def physics_of(stars: Array, reality: Reality, recipe: Recipe) -> Mixture:
+    """The physics half, fitted to stars (n, 3864) simulated with reality."""
+    fitted = fit_components(stars, recipe.components, FACTORS, _BASIS, recipe.seed)
+    fitted.residual += reality.spread**2
+    return as_mixture(fitted, "physics", 0.0)
+
+
+def synthetic_of(recipe: Recipe, unit_spread: float, workers: int = 2) -> Mixture:
+    """A mixture fitted to simulated stars without reality."""
+    stars = simulate(recipe.stars, recipe.seed, None, workers)
+    return as_mixture(fit_components(stars, recipe.components, 60, 250, recipe.seed), "physics", unit_spread)
+
+
 def build(libraries: list[Spectra], recipe: Recipe, say: Callable[[str], None]) -> tuple[Reality, Mixture, Tensor]:
     """The whole chain: physics -> reality -> physics with reality -> real components -> one mixture.
 
@@ -196,15 +215,12 @@ def build(libraries: list[Spectra], recipe: Recipe, say: Callable[[str], None]) 
     """
     if any(stars.meta["held_out"].any() for stars in libraries):
         raise ValueError("held-out stars were given to learn from; select those whose `held_out` is False.")
-    first = simulate(recipe.stars, recipe.seed)
-    physics = as_mixture(fit_components(first, recipe.components, 60, 250, recipe.seed), "physics", 0.3)
+    physics = synthetic_of(recipe, 0.3)
     say("physics alone is fitted; measuring what real stars add")
     reality, used = learn_reality(physics, libraries, recipe.reality_factors)
     say(f"reality: {int(used.sum())} of {len(used)} stars, spread {np.median(reality.spread):.4f}")
     second = simulate(recipe.stars, recipe.seed + 1, reality)
-    fitted = fit_components(second, recipe.components, FACTORS, _BASIS, recipe.seed)
-    fitted.residual += reality.spread**2
-    physics = as_mixture(fitted, "physics", 0.0)
+    physics = physics_of(second, reality, recipe)
     say("physics with reality is fitted; completing real stars")
     parts = [complete(physics, stars) for stars in libraries]
     whole, variance = (np.concatenate(x) for x in zip(*parts, strict=True))

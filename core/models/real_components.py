@@ -12,7 +12,7 @@ from torch import Tensor
 
 from core.spectrum import Array
 
-_MOST = (100, 60)  # factors of the component of all stars, of each cell
+MOST = (100, 60)  #: factors of the component of all stars, of each cell
 _FOLDS = 5
 _LEFT, _NOISE = 0.006, 0.005  # residual and noise (S/N 200) at which a star left out is projected on the factors
 _CLIP = 4.0  # robust deviations at which residuals are cut: a few odd stars would set the width for all
@@ -24,8 +24,10 @@ def _factors(stars: Array, most: int) -> tuple[Array, Array]:
     n = len(stars)
     k = min(most, n // 2)
     mean = stars.mean(axis=0)
-    _, s, vt = np.linalg.svd(stars - mean, full_matrices=False)
-    return mean, vt[:k] * s[:k, None] / np.sqrt(n)
+    gap = stars - mean
+    # the directions among stars, not pixels: a tenth of the time of a decomposition of the stars themselves
+    _, among = np.linalg.eigh(gap @ gap.T)
+    return mean, among[:, ::-1][:, :k].T @ gap / np.sqrt(n)
 
 
 def left_out_residual(stars: Array, most: int, seed: int = 0) -> Array:
@@ -50,13 +52,14 @@ def residual_variance(residual: Array) -> Array:
     return np.asarray(gaussian_filter1d((np.clip(residual, -limit, limit) ** 2).mean(axis=0), 2))
 
 
-def real_components(stars: Array, variance: Array, edges: tuple[float, ...],
-                    groups: Array) -> list[tuple[float, Array, Array, Array]]:
+def real_components(stars: Array, variance: Array, edges: tuple[float, ...], groups: Array,
+                    most: tuple[int, int] = MOST) -> list[tuple[float, Array, Array, Array]]:
     """Components learned from real stars: one for all of them, one for each cell of `groups` between `edges`.
 
     Args:
         stars: (n, L) completed, at rest; variance: (n, L) of the completion, 0 where measured.
-        groups: (n,) what the cells are cut in (a colour or temperature).
+        groups: (n,) what the cells are cut in (a colour or temperature); no edges, no cells.
+        most: factors of the component of all stars and of each cell, where half the stars are not fewer.
 
     Returns:
         (weight, mean, factors, residual variance of stars *not* learned from) of each.
@@ -67,9 +70,8 @@ def real_components(stars: Array, variance: Array, edges: tuple[float, ...],
     for number, cell in enumerate(cells):
         if cell.sum() < 2 * _FOLDS:  # too few to learn from and leave out: the component of all stars serves them
             continue
-        most = _MOST[number > 0]
-        mean, factors = _factors(stars[cell], most)
-        residual = residual_variance(left_out_residual(stars[cell], most)) + variance[cell].mean(axis=0)
+        mean, factors = _factors(stars[cell], most[number > 0])
+        residual = residual_variance(left_out_residual(stars[cell], most[number > 0])) + variance[cell].mean(axis=0)
         weight = 0.5 if number == 0 else 0.5 * cell.sum() / len(stars)
         out.append((float(weight), mean, factors, residual))
     return out
