@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,16 +21,21 @@ from core.data.noise import NoiseModel
 from core.data.reality import Reality
 from core.data.simulator import Simulator
 from core.metrics.audit import Test, calibrate
+from core.metrics.false_alarms import Calibration
 from core.metrics.injection import gap, nothing, put_in, take_out
 from core.metrics.lines import LINES
 from core.models.templates import NATIVE, Templates
 from core.pipeline import METHODS, build, reconstruct
 from core.spectrum import Array, Spectra
+from scripts.evaluate_judge import RESULTS, ROOT, provenance
 from scripts.judge_stars import SEED, SNR, simulated
 
-ROOT = Path(__file__).resolve().parents[1]
-TABLE, NULLS = ROOT / "results" / "audit.parquet", ROOT / "results" / "audit_nulls.json"
+TABLE, NULLS = RESULTS / "audit.parquet", RESULTS / "audit_nulls.json"
+SUMMARY = RESULTS / "audit_summary.csv"
+WORK = ROOT / ".trueline" / "audit"  # finished pieces: a killed run goes on from them
+EXPERIMENTS = ("nothing", "put in", "take out", "gap")
 _DRAWS = 16
+_BLOCK = 64  # stars asked about at once: what fills a GPU with 16 draws of each
 _NULL = 100  # stars of a method's own null, none of those it is asked about
 _TAKEN = ("H alpha", "Mg b", "Na D", "Ca II 8542")
 _HIDDEN = ("H beta", "Ca II 8542")
@@ -47,26 +54,64 @@ def null_stars(snr: float) -> Spectra:
     return replace(stars, meta=stars.meta.assign(star=[f"null-{int(snr)}-{i}" for i in range(_NULL)]))
 
 
-def _job(task: tuple[str, float, int]) -> tuple[pd.DataFrame, dict[str, object]]:
-    """Worker: the four experiments for one method at one S/N, with the method's own null."""
+@dataclass(frozen=True)
+class Piece:
+    """One method at one S/N, asked about `number` stars of each experiment; each part is a file in `folder`."""
+
+    method: str
+    snr: float
+    number: int
+    folder: Path
+
+    def path(self, part: str) -> Path:
+        """Where a part lies once it is finished: the method's own null, or the rows of an experiment."""
+        return self.folder / f"audit-{self.method}-{self.snr:g}-{self.number}.{part.replace(' ', '_')}"
+
+    @property
+    def finished(self) -> bool:
+        """Are all parts there?"""
+        return all(self.path(part).exists() for part in ("null", *EXPERIMENTS))
+
+    @classmethod
+    def of(cls, file: Path) -> Piece:
+        """The piece whose null a file is."""
+        _, method, snr, number = file.stem.split("-")
+        return cls(method, float(snr), int(number), file.parent)
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
+    """A file that is written whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    write(part)
+    part.rename(path)
+
+
+def _job(piece: Piece) -> Piece:
+    """Worker: the null of one method at one S/N and the four experiments, those that are not there yet."""
     torch.set_num_threads(1)
-    method, snr, number = task
-    ask = partial(answer, method)
-    own = Test(with_draws=build(method).draws_differ)
-    null = calibrate(null_stars(snr), ask, _DRAWS, SEED, own)
-    test = replace(own, calibration=null)
-    asked = simulated(snr, 2 * number)
-    fresh, stars = asked.spectra.select(slice(0, number)), asked.spectra.select(slice(number, None))
-    truth = asked.truth[number:]
-    parts = {
-        "nothing": nothing(fresh, ask, _DRAWS, SEED, test),
-        "put in": put_in(stars, ask, _DRAWS, SEED, 2, test=test),
-        "take out": take_out(stars, truth, ask, _DRAWS, SEED, [LINES[name] for name in _TAKEN], test),
-        "gap": gap(stars, truth, ask, _DRAWS, SEED, lines=[LINES[name] for name in _HIDDEN]),
+    ask = partial(answer, piece.method)
+    own = Test(with_draws=build(piece.method).draws_differ)
+    if not piece.path("null").exists():
+        null = calibrate(null_stars(piece.snr), ask, _DRAWS, SEED, own, _BLOCK)
+        _whole(piece.path("null"), lambda path: path.write_text(json.dumps(null.to_json())))
+    test = replace(own, calibration=Calibration.from_json(json.loads(piece.path("null").read_text())))
+    asked = simulated(piece.snr, 2 * piece.number)
+    fresh, stars = (asked.spectra.select(part) for part in (slice(0, piece.number), slice(piece.number, None)))
+    truth = asked.truth[piece.number :]
+    taken, hidden = ([LINES[name] for name in names] for names in (_TAKEN, _HIDDEN))
+    run: dict[str, Callable[[], pd.DataFrame]] = {
+        "nothing": lambda: nothing(fresh, ask, _DRAWS, SEED, test, _BLOCK),
+        "put in": lambda: put_in(stars, ask, _DRAWS, SEED, 2, test=test, block=_BLOCK),
+        "take out": lambda: take_out(stars, truth, ask, _DRAWS, SEED, taken, test, _BLOCK),
+        "gap": lambda: gap(stars, truth, ask, _DRAWS, SEED, lines=hidden, block=_BLOCK),
     }
-    rows = pd.concat([part.assign(experiment=name) for name, part in parts.items()], ignore_index=True)
-    rows = rows.assign(method=method, snr=snr, line=rows["line"].astype(str))  # a number, or a name
-    return rows, {"method": method, "snr": snr, **null.to_json()}
+    for name in EXPERIMENTS:
+        if not piece.path(name).exists():
+            rows = run[name]().assign(experiment=name, method=piece.method, snr=piece.snr)
+            if "line" in rows:
+                rows["line"] = rows["line"].astype(str)  # a number, or a name
+            _whole(piece.path(name), rows.to_parquet)
+    return piece
 
 
 def card(rows: pd.DataFrame) -> pd.DataFrame:
@@ -89,27 +134,82 @@ def card(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
+def _run(pieces: list[Piece], workers: int) -> list[str]:
+    """All that is not finished, most of it at once; what failed, in words. One worker is this process itself."""
+    failed: list[str] = []
+
+    def done(piece: Piece, result: Callable[[], object]) -> None:
+        try:
+            result()
+        except (ValueError, RuntimeError, OSError) as error:  # one method at one S/N, not the run
+            failed.append(f"{piece.method} at S/N {piece.snr:g}: {error}")
+
+    bar = partial(tqdm, total=len(pieces), unit="method x S/N")
+    if workers == 1:
+        for piece in bar(pieces):
+            done(piece, partial(_job, piece))
+        return failed
+    # spawn: a forked child of a process that holds a GPU cannot use it, or hangs
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = {pool.submit(_job, piece): piece for piece in pieces}
+        for job in bar(as_completed(jobs)):
+            done(jobs[job], job.result)
+    return failed
+
+
 def audit(args: argparse.Namespace) -> None:
     """Lines put in and taken out, gaps, false alarms, by method and S/N; writes results/audit.parquet, its summary."""
     methods = args.methods.split(",") if args.methods else list(METHODS)
     wanted = args.snr or SNR
-    tasks = [(method, snr, args.audited) for method in methods for snr in wanted]
-    frames, nulls = [], []
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_job, task) for task in tasks]
-        for job in tqdm(as_completed(jobs), total=len(jobs), unit="method x S/N"):
-            rows, null = job.result()
-            frames.append(rows)
-            nulls.append(null)
-    new = pd.concat(frames, ignore_index=True)
+    for method in methods:
+        build(method)  # an unknown name is refused now and not in an hour
+    if args.audited < 1:
+        raise ValueError(f"{args.audited} stars of each experiment asked for; ask for at least 1.")
+    hangs_on = [provenance(methods, _DRAWS)["checkpoints"], _DRAWS, _NULL, SEED]
+    folder = args.pieces or WORK / hashlib.sha256(json.dumps(hangs_on).encode()).hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces = [Piece(method, snr, args.audited, folder) for method in methods for snr in wanted]
+    failed = [] if args.collect else _run([piece for piece in pieces if not piece.finished], args.workers)
+    if not args.no_table:
+        collect(folder, methods, wanted, None if args.collect else args.audited)
+    if failed:
+        raise SystemExit("The audit failed for " + "\n".join(failed) + "\nA next run goes on with these.")
+
+
+def _finished(folder: Path, methods: Collection[str], wanted: Collection[float], number: int | None) -> list[Piece]:
+    """Finished pieces of a folder, one for each method and S/N: of so many stars, or of the most there are."""
+    best: dict[tuple[str, float], Piece] = {}
+    for piece in map(Piece.of, sorted(folder.glob("audit-*.null"))):
+        at = piece.method, piece.snr
+        if piece.method not in methods or piece.snr not in wanted or number not in (None, piece.number):
+            continue
+        if not piece.finished:
+            print(f"{piece.method} at S/N {piece.snr:g} with {piece.number} stars is not finished: left out")
+        elif at not in best or piece.number > best[at].number:
+            best[at] = piece
+    return list(best.values())
+
+
+def collect(folder: Path, methods: Collection[str], wanted: Collection[float], number: int | None = None) -> None:
+    """Finished pieces into the table, its summary and the nulls; rows of other methods and S/N stay as they were.
+
+    Raises:
+        ValueError: nothing finished in the folder.
+    """
+    pieces = _finished(folder, methods, wanted, number)
+    if not pieces:
+        raise ValueError(f"{folder} holds no finished piece of {', '.join(methods)}; run the audit there first.")
+    frames = [pd.read_parquet(piece.path(part)) for piece in pieces for part in EXPERIMENTS]
+    nulls = [{"method": p.method, "snr": p.snr, **json.loads(p.path("null").read_text())} for p in pieces]
+    new = {(piece.method, piece.snr) for piece in pieces}
     if TABLE.exists():  # what was not asked again stays
         old = pd.read_parquet(TABLE)
-        kept = ~(old["method"].isin(methods) & old["snr"].isin(wanted))
-        new = pd.concat([old[kept], new], ignore_index=True)
-        nulls += [n for n in json.loads(NULLS.read_text()) if not (n["method"] in methods and n["snr"] in wanted)]
-    table = new.sort_values(["method", "snr", "experiment"], ignore_index=True, kind="stable")
+        frames.insert(0, old[[at not in new for at in zip(old["method"], old["snr"], strict=True)]])
+        nulls += [n for n in json.loads(NULLS.read_text()) if (n["method"], n["snr"]) not in new]
+    table = pd.concat(frames, ignore_index=True)
+    table = table.sort_values(["method", "snr", "experiment"], ignore_index=True, kind="stable")
     table.to_parquet(TABLE, compression="zstd")
     NULLS.write_text(json.dumps(nulls) + "\n")
     summary = card(table)
-    summary.round(4).to_csv(ROOT / "results" / "audit_summary.csv", index=False)
+    summary.round(4).to_csv(SUMMARY, index=False)
     print(summary.round(3).to_string())
