@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--slow", type=int, default=100, help="simulated stars at each S/N of methods that take long")
     out.add_argument("--slow-draws", type=int, default=8, help="draws of such methods")
     out.add_argument("--workers", type=int, default=2, help="processes")
-    out.add_argument("--pieces", type=Path, help="folder of finished pieces of judge and audit, of another machine perhaps")
+    out.add_argument("--pieces", type=Path, help="folder of finished pieces, of another machine perhaps")
     out.add_argument("--collect", action="store_true", help="finished pieces into the tables, no new ones")
     out.add_argument("--no-table", action="store_true", help="pieces alone, to be collected elsewhere")
     out.add_argument("--stars", type=Path, default=SHARED / "stars", help="libraries of real stars")
