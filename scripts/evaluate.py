@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--number", type=int, default=400, help="simulated stars at each S/N")
     out.add_argument("--real", type=int, default=60, help="held-out stars of each library of real ones, at each S/N")
     out.add_argument("--audited", type=int, default=20, help="stars of each experiment of the audit at each S/N")
+    out.add_argument("--nulls", type=int, default=400, help="other stars, on which the audit measures a method's null")
     out.add_argument("--snr", type=float, nargs="+", help="S/N to ask at; all without")
     out.add_argument("--draws", type=int, default=32, help="of each star, where a method draws")
     out.add_argument("--slow", type=int, default=100, help="simulated stars at each S/N of methods that take long")

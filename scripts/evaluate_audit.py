@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,13 +30,12 @@ from core.spectrum import Array, Spectra
 from scripts.evaluate_judge import RESULTS, ROOT, provenance
 from scripts.judge_stars import SEED, SNR, simulated
 
-TABLE, NULLS = RESULTS / "audit.parquet", RESULTS / "audit_nulls.json"
+TABLE, NULLS = RESULTS / "audit.parquet", RESULTS / "audit_nulls.npz"
 SUMMARY = RESULTS / "audit_summary.csv"
 WORK = ROOT / ".trueline" / "audit"  # finished pieces: a killed run goes on from them
 EXPERIMENTS = ("nothing", "put in", "take out", "gap")
 _DRAWS = 16
 _BLOCK = 64  # stars asked about at once: what fills a GPU with 16 draws of each
-_NULL = 100  # stars of a method's own null, none of those it is asked about
 _TAKEN = ("H alpha", "Mg b", "Na D", "Ca II 8542")
 _HIDDEN = ("H beta", "Ca II 8542")
 
@@ -46,22 +45,26 @@ def answer(method: str, spectra: Spectra, n: int, seed: int) -> Array:
     return reconstruct(spectra, method, n, seed).draws
 
 
-def null_stars(snr: float) -> Spectra:
+def null_stars(snr: float, number: int) -> Spectra:
     """Stars of the simulator that are not judged."""
     templates = Templates()
     simulator = Simulator(templates, NATIVE, NoiseModel.load(), templates.emulator.nearest, Reality.load())
-    stars = simulator.draw(_NULL, np.random.default_rng([SEED + 1, int(snr)]), snr).spectra
-    return replace(stars, meta=stars.meta.assign(star=[f"null-{int(snr)}-{i}" for i in range(_NULL)]))
+    stars = simulator.draw(number, np.random.default_rng([SEED + 1, int(snr)]), snr).spectra
+    return replace(stars, meta=stars.meta.assign(star=[f"null-{int(snr)}-{i}" for i in range(number)]))
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One method at one S/N, asked about `number` stars of each experiment; each part is a file in `folder`."""
+    """One method at one S/N, asked about `number` stars of each experiment; each part is a file in `folder`.
+
+    `nulls` is how many stars its own null is measured on, none of those it is asked about.
+    """
 
     method: str
     snr: float
     number: int
     folder: Path
+    nulls: int = 400
 
     def path(self, part: str) -> Path:
         """Where a part lies once it is finished: the method's own null, or the rows of an experiment."""
@@ -79,6 +82,27 @@ class Piece:
         return cls(method, float(snr), int(number), file.parent)
 
 
+def _save(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Arrays into an .npz, whatever the file is called."""
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def _load(path: Path) -> dict[str, Array]:
+    """What `_save` wrote."""
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def nulls() -> dict[tuple[str, float], Calibration]:
+    """The committed nulls by method and S/N: what `core.metrics.flags.flags` wants, without draws."""
+    by: dict[tuple[str, float], dict[str, Array]] = {}
+    for name, values in _load(NULLS).items():
+        method, snr, what = name.split("/")
+        by.setdefault((method, float(snr)), {})[what] = values
+    return {at: Calibration.from_arrays(arrays) for at, arrays in by.items()}
+
+
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
     """A file that is written whole or not at all."""
     part = path.with_name(path.name + ".part")
@@ -90,11 +114,11 @@ def _job(piece: Piece) -> Piece:
     """Worker: the null of one method at one S/N and the four experiments, those that are not there yet."""
     torch.set_num_threads(1)
     ask = partial(answer, piece.method)
-    own = Test(with_draws=build(piece.method).draws_differ)
+    own = Test(with_draws=False)  # their spread, told by so few, only blurs what the null knows (docs/judge.md)
     if not piece.path("null").exists():
-        null = calibrate(null_stars(piece.snr), ask, _DRAWS, SEED, own, _BLOCK)
-        _whole(piece.path("null"), lambda path: path.write_text(json.dumps(null.to_json())))
-    test = replace(own, calibration=Calibration.from_json(json.loads(piece.path("null").read_text())))
+        null = calibrate(null_stars(piece.snr, piece.nulls), ask, _DRAWS, SEED, own, _BLOCK)
+        _whole(piece.path("null"), lambda path: _save(path, null.to_arrays()))
+    test = replace(own, calibration=Calibration.from_arrays(_load(piece.path("null"))))
     asked = simulated(piece.snr, 2 * piece.number)
     fresh, stars = (asked.spectra.select(part) for part in (slice(0, piece.number), slice(piece.number, None)))
     truth = asked.truth[piece.number :]
@@ -115,7 +139,10 @@ def _job(piece: Piece) -> Piece:
 
 
 def card(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per method and S/N: false alarms, survival and flags of lines put in, paint, gaps."""
+    """One row per method and S/N: false alarms, survival and flags of lines put in, paint, gaps.
+
+    A line is lost where less than half of it is kept and nothing is flagged: the accident that the audit is for.
+    """
     out = []
     for (method, snr), part in rows.groupby(["method", "snr"], sort=False):
         none, put, taken, hidden = (part[part["experiment"] == e] for e in ("nothing", "put in", "take out", "gap"))
@@ -126,7 +153,8 @@ def card(rows: pd.DataFrame) -> pd.DataFrame:
             use = (strong >= low) & (strong < high)
             row |= {f"kept_{low}_{high}": put["survival"][use].median(),
                     f"flagged_{low}_{high}": put["flagged"][use].mean(),
-                    f"limit_{low}_{high}": put["limit"][use].mean()}
+                    f"limit_{low}_{high}": put["limit"][use].mean(),
+                    f"lost_{low}_{high}": ((put["survival"] < 0.5) & ~put["flagged"].astype(bool))[use].mean()}
         line = taken["strength"].abs() > 10
         row |= {"painted": taken["painted"][line].median(), "paint_flagged": taken["flagged"][line].mean(),
                 "gap_covered": hidden["covered"].mean(), "gap_z2": hidden["chi2"].median()}
@@ -165,10 +193,12 @@ def audit(args: argparse.Namespace) -> None:
         build(method)  # an unknown name is refused now and not in an hour
     if args.audited < 1:
         raise ValueError(f"{args.audited} stars of each experiment asked for; ask for at least 1.")
-    hangs_on = [provenance(methods, _DRAWS)["checkpoints"], _DRAWS, _NULL, SEED]
+    if args.nulls < 100:
+        raise ValueError(f"{args.nulls} stars for a null; a tail of 1 % needs at least 100, better 400.")
+    hangs_on = [provenance(methods, _DRAWS)["checkpoints"], _DRAWS, args.nulls, SEED]
     folder = args.pieces or WORK / hashlib.sha256(json.dumps(hangs_on).encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
-    pieces = [Piece(method, snr, args.audited, folder) for method in methods for snr in wanted]
+    pieces = [Piece(method, snr, args.audited, folder, args.nulls) for method in methods for snr in wanted]
     failed = [] if args.collect else _run([piece for piece in pieces if not piece.finished], args.workers)
     if not args.no_table:
         collect(folder, methods, wanted, None if args.collect else args.audited)
@@ -200,16 +230,19 @@ def collect(folder: Path, methods: Collection[str], wanted: Collection[float], n
     if not pieces:
         raise ValueError(f"{folder} holds no finished piece of {', '.join(methods)}; run the audit there first.")
     frames = [pd.read_parquet(piece.path(part)) for piece in pieces for part in EXPERIMENTS]
-    nulls = [{"method": p.method, "snr": p.snr, **json.loads(p.path("null").read_text())} for p in pieces]
     new = {(piece.method, piece.snr) for piece in pieces}
     if TABLE.exists():  # what was not asked again stays
         old = pd.read_parquet(TABLE)
         frames.insert(0, old[[at not in new for at in zip(old["method"], old["snr"], strict=True)]])
-        nulls += [n for n in json.loads(NULLS.read_text()) if (n["method"], n["snr"]) not in new]
     table = pd.concat(frames, ignore_index=True)
     table = table.sort_values(["method", "snr", "experiment"], ignore_index=True, kind="stable")
     table.to_parquet(TABLE, compression="zstd")
-    NULLS.write_text(json.dumps(nulls) + "\n")
+    kept = _load(NULLS) if NULLS.exists() else {}
+    for piece in pieces:
+        name = f"{piece.method}/{piece.snr:g}/"
+        kept = {key: values for key, values in kept.items() if not key.startswith(name)}
+        kept |= {name + what: values for what, values in _load(piece.path("null")).items()}
+    _whole(NULLS, lambda path: _save(path, kept))
     summary = card(table)
     summary.round(4).to_csv(SUMMARY, index=False)
     print(summary.round(3).to_string())

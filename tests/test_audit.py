@@ -16,13 +16,13 @@ from scripts.evaluate_audit import EXPERIMENTS, Piece, audit
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     """Results of the tests are not those that are committed."""
-    for name, file in (("TABLE", "audit.parquet"), ("NULLS", "audit_nulls.json"), ("SUMMARY", "audit_summary.csv")):
+    for name, file in (("TABLE", "audit.parquet"), ("NULLS", "audit_nulls.npz"), ("SUMMARY", "audit_summary.csv")):
         monkeypatch.setattr(evaluate_audit, name, tmp_path / file)
     monkeypatch.setattr(evaluate_audit, "WORK", tmp_path / "work")
 
 
 def asked(**settings):
-    known = {"methods": "noisy", "snr": [20.0], "audited": 2, "workers": 1, "pieces": None, "collect": False,
+    known = {"methods": "noisy", "snr": [20.0], "audited": 2, "nulls": 100, "workers": 1, "pieces": None, "collect": False,
              "no_table": False}
     return argparse.Namespace(**known | settings)
 
@@ -43,6 +43,7 @@ def test_pieces_made_elsewhere_give_the_table_of_a_run_here(tmp_path, monkeypatc
     both = pd.read_parquet(evaluate_audit.TABLE)
     pd.testing.assert_frame_equal(both[both["method"] == "noisy"].reset_index(drop=True), first)
     assert set(pd.read_csv(evaluate_audit.SUMMARY)["method"]) == {"noisy", "savgol"}
+    assert set(evaluate_audit.nulls()) == {("noisy", 20.0), ("savgol", 20.0)}
     with pytest.raises(ValueError, match="no finished piece of pca"):
         audit(asked(methods="pca", pieces=tmp_path / "home", collect=True))
 
@@ -78,3 +79,5 @@ def test_bad_input_is_refused_before_anything_is_computed(monkeypatch):
         audit(asked(methods="mixtur"))
     with pytest.raises(ValueError, match="at least 1"):
         audit(asked(audited=0))
+    with pytest.raises(ValueError, match="at least 100"):
+        audit(asked(nulls=99))
