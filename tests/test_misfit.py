@@ -31,7 +31,7 @@ def stars(rng: np.random.Generator, number: int, name: str = "s") -> Spectra:
 
 
 def misfitting(spectra: Spectra, n: int, seed: int) -> np.ndarray:
-    """The truth, but for errors of .06 in one region: nothing beside the noise of the faint, four times the bright's."""
+    """The truth, but for errors of .06 in one region: lost in the noise of the faint, twice that of the bright."""
     out = np.ones((n, *spectra.flux.shape))
     for b, star in enumerate(spectra.stars):
         rng = np.random.default_rng(star_seed(star, seed, "misfit"))
