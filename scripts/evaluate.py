@@ -15,6 +15,7 @@ from scripts.evaluate_laboratory import laboratory
 from scripts.evaluate_lamost import lamost_stars
 from scripts.evaluate_mixture import mixture
 from scripts.evaluate_reality import reality
+from scripts.evaluate_remedies import remedies
 from scripts.evaluate_samples import ddpm_samples
 from scripts.judge_pages import pages
 
@@ -42,9 +43,9 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--stars", type=Path, default=SHARED / "stars", help="libraries of real stars")
     out.add_argument("--lamost", type=Path, default=SHARED / "lamost", help="folder of LAMOST spectra")
     parts = out.add_subparsers(dest="part", metavar="part")
-    for name, run in (("judge", judge), ("audit", audit), ("reality", reality), ("lamost", lamost_stars),
-                      ("choice", choice), ("floor", floor), ("labels", labels), ("mixture", mixture),
-                      ("laboratory", laboratory), ("samples", ddpm_samples),
+    for name, run in (("judge", judge), ("audit", audit), ("remedies", remedies), ("reality", reality),
+                      ("lamost", lamost_stars), ("choice", choice), ("floor", floor), ("labels", labels),
+                      ("mixture", mixture), ("laboratory", laboratory), ("samples", ddpm_samples),
                       ("estimators", control)):
         part = parts.add_parser(name, help=run.__doc__, formatter_class=defaults)
         part.set_defaults(run=run)

@@ -37,6 +37,16 @@ class Flag:
     equivalent_width: float
 
 
+def sharpened(norm: Array, spread: Array, n: int) -> Array:
+    """t' (N + P)^-1 t as n draws prove it: t' N^-1 t (`norm`) less the lower limit of what they explain, and a floor.
+
+    Args:
+        norm, spread: of one shape; spread is the sum over draws of their squared filtered distance from their mean.
+    """
+    # sum of squares / chi2: the lower limit of the variance; and the mean of n draws carries 1 / n of it itself
+    return np.maximum(norm - (1 - 1 / n) * spread / chi2.ppf(0.999, n - 1), _LEAST * norm)
+
+
 def significance(scan: Scan, model_mean: npt.ArrayLike, draws: npt.ArrayLike | None = None,
                  calibration: Calibration | None = None) -> Array:
     """(B, M, L) the statistic T of every width, place and star; positive where absorption was removed, 0 where unseen.
@@ -77,8 +87,7 @@ def significance(scan: Scan, model_mean: npt.ArrayLike, draws: npt.ArrayLike | N
         if not (stack == stack[0]).all():  # a point estimate repeats itself, and its spread is none
             for draw in stack:
                 spread += scan.score(draw - centre) ** 2
-        # sum of squares / chi2: the lower limit of the variance; and the mean of n draws carries 1 / n of it itself
-        variance = np.maximum(scan.norm - (1 - 1 / n) * spread / chi2.ppf(0.999, n - 1), _LEAST * scan.norm)
+        variance = sharpened(scan.norm, spread, n)
     with np.errstate(invalid="ignore", divide="ignore"):
         t = -scan.score(scan.spectra.flux - mean) / np.sqrt(variance)
     t = np.where(scan.seen, t, 0.0)
