@@ -18,6 +18,7 @@ from scripts.evaluate_lamost import lamost_stars
 from scripts.evaluate_mixture import mixture
 from scripts.evaluate_parents import parents
 from scripts.evaluate_reality import reality
+from scripts.evaluate_remedies import remedies
 from scripts.evaluate_samples import ddpm_samples
 from scripts.evaluate_without import without
 from scripts.judge_pages import pages
@@ -34,21 +35,22 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--number", type=int, default=400, help="simulated stars at each S/N")
     out.add_argument("--real", type=int, default=60, help="held-out stars of each library of real ones, at each S/N")
     out.add_argument("--audited", type=int, default=20, help="stars of each experiment of the audit at each S/N")
+    out.add_argument("--nulls", type=int, default=400, help="other stars, on which the audit measures a method's null")
     out.add_argument("--snr", type=float, nargs="+", help="S/N to ask at; all without")
     out.add_argument("--draws", type=int, default=32, help="of each star, where a method draws")
     out.add_argument("--slow", type=int, default=100, help="simulated stars at each S/N of methods that take long")
     out.add_argument("--slow-draws", type=int, default=8, help="draws of such methods")
     out.add_argument("--workers", type=int, default=2, help="processes")
-    out.add_argument("--pieces", type=Path, help="folder of the judge's finished pieces, from another machine perhaps")
-    out.add_argument("--collect", action="store_true", help="the judge's finished pieces into the table, no new ones")
-    out.add_argument("--no-table", action="store_true", help="the judge's pieces alone, to be collected elsewhere")
+    out.add_argument("--pieces", type=Path, help="folder of finished pieces, of another machine perhaps")
+    out.add_argument("--collect", action="store_true", help="finished pieces into the tables, no new ones")
+    out.add_argument("--no-table", action="store_true", help="pieces alone, to be collected elsewhere")
     out.add_argument("--stars", type=Path, default=SHARED / "stars", help="libraries of real stars")
     out.add_argument("--lamost", type=Path, default=SHARED / "lamost", help="folder of LAMOST spectra")
     parts = out.add_subparsers(dest="part", metavar="part")
-    for name, run in (("judge", judge), ("audit", audit), ("reality", reality), ("lamost", lamost_stars),
-                      ("choice", choice), ("floor", floor), ("labels", labels), ("mixture", mixture),
-                      ("cross", cross), ("without", without), ("parents", parents), ("gain", gain),
-                      ("laboratory", laboratory), ("samples", ddpm_samples),
+    for name, run in (("judge", judge), ("audit", audit), ("remedies", remedies), ("reality", reality),
+                      ("lamost", lamost_stars), ("choice", choice), ("cross", cross), ("without", without),
+                      ("parents", parents), ("gain", gain), ("floor", floor), ("labels", labels),
+                      ("mixture", mixture), ("laboratory", laboratory), ("samples", ddpm_samples),
                       ("estimators", control)):
         part = parts.add_parser(name, help=run.__doc__, formatter_class=defaults)
         part.set_defaults(run=run)

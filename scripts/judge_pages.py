@@ -70,6 +70,28 @@ def coverage(card: pd.DataFrame, sample: str) -> pd.DataFrame:
     return wide.reset_index()
 
 
+def remedies(card: pd.DataFrame) -> pd.DataFrame:
+    """Remedies for the flag's power by S/N: flagged of all lines of 5-10 sigma, of those removed; false alarms.
+
+    Args:
+        card: of results/audit_remedies.csv.
+    """
+    def shown(all_: float, removed: float) -> str:
+        return f"{all_:.2f} / {removed:.2f}"
+
+    rows = []
+    card = card[card["method"] == "mixture"]  # of which the page speaks
+    for name, part in card.groupby("remedy", sort=False):
+        row: dict[str, object] = {"remedy": name}
+        row |= {f"S/N {r.snr:.0f}": shown(r.flagged_5_10, r.caught_5_10) for r in part.itertuples()}
+        rows.append(row | {"false alarms [%]": round(100 * part["false_alarms"].sum() / part["null_stars"].sum(), 2)})
+    best = card.drop_duplicates("snr")
+    rows.append({"remedy": "matched filter",
+                 **{f"S/N {r.snr:.0f}": shown(r.limit_5_10, r.could_5_10) for r in best.itertuples()},
+                 "false alarms [%]": 1.0})
+    return pd.DataFrame(rows)
+
+
 def pages() -> None:
     """Fill docs/judge.md from results/judge*.csv and audit_summary.csv."""
     card = pd.read_csv(RESULTS / "judge_summary.csv")
@@ -86,4 +108,6 @@ def pages() -> None:
         audit = pd.read_csv(RESULTS / "audit_summary.csv").round(2)
         audit["rank"] = audit["method"].map({m: i for i, m in enumerate(_ORDER)})
         parts["audit"] = audit.sort_values(["rank", "snr"]).drop(columns=["rank", "gap_z2"])
+    if (RESULTS / "audit_remedies.csv").exists():
+        parts["audit-remedies"] = remedies(pd.read_csv(RESULTS / "audit_remedies.csv"))
     fill(DOCS / "judge.md", parts)

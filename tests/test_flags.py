@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -168,7 +166,7 @@ def test_a_measured_null_keeps_its_promise_whatever_the_method(rng: np.random.Ge
         assert abs((p <= level).mean() - level) < 4 * np.sqrt(2 * level * (1 - level) / 500)
     found = flags(spectra.select(slice(500, None)), ones[500:], calibration=null)
     assert [bool(f) for f in found] == (p <= 0.01).tolist()
-    assert Calibration.from_json(json.loads(json.dumps(null.to_json()))) == null
+    np.testing.assert_allclose(Calibration.from_arrays(null.to_arrays()).maxima, null.maxima, rtol=1e-6)
     u = np.linspace(0, 12, 200)
     assert (np.diff(null.p_value(u)) <= 0).all()
     assert 0 < null.p_value(12.0) < 1e-6

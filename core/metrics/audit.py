@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from core.metrics.false_alarms import Calibration, Nominal, Null
-from core.metrics.flags import Flag, flags_of, maxima
+from core.metrics.false_alarms import Calibration, Nominal
+from core.metrics.flags import Flag, flags_of, significance
 from core.metrics.matched_filter import RESOLUTION, WIDTHS, Scan
 from core.spectrum import Array, Spectra
 
@@ -30,7 +30,7 @@ class Test:
     __test__ = False  # not one of pytest's
 
     level: float = 0.01
-    calibration: Null | None = None
+    calibration: Calibration | None = None
     with_draws: bool = True
     resolution: float = RESOLUTION
     widths: tuple[float, ...] = WIDTHS
@@ -78,15 +78,23 @@ def blocks(spectra: Spectra, truth: npt.ArrayLike | None, size: int) -> Iterator
 
 
 def calibrate(spectra: Spectra, answer: Answer, n: int = 16, seed: int = 0, test: Test | None = None,
-              block: int = 50) -> Calibration:
-    """A method's own null, from at least 100 stars of the prior that are not those it will be judged on.
+              block: int = 50, places: bool = True) -> Calibration:
+    """A method's own null, from at least 100 stars of the prior that are not those it will be judged on; better 400.
+
+    Args:
+        spectra: null stars; answer: the method; n: draws; seed: of the draws; test: widths and the choice about draws.
+        block: stars at a time; places: let it know where the method misfits (`Misfit`), or the maxima of T alone.
 
     Raises:
         ValueError: fewer than 100 stars, an answer of another shape or not finite.
     """
     test = test or Test()
-    out = []
+    statistic, norm = [], []
     for stars, _ in blocks(spectra, None, block):
-        draws = ask(answer, stars, n, seed)
-        out.append(maxima(stars, draws.mean(0), test.draws(draws), test.resolution, test.widths))
-    return Calibration.fit(np.concatenate(out))
+        draws, scan = ask(answer, stars, n, seed), Scan(stars, test.resolution, test.widths)
+        t = significance(scan, draws.mean(0), test.draws(draws))
+        statistic.append(t.astype(np.float32) if places else np.abs(t).max(axis=(1, 2)))
+        norm.append(scan.norm.astype(np.float32) if places else np.empty(0))
+    whole = np.concatenate(statistic)
+    return Calibration.of(whole, np.concatenate(norm)) if places and whole.any() else Calibration.fit(
+        np.abs(whole).reshape(len(whole), -1).max(axis=1))

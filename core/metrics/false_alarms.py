@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri, owens_t
 
 from core.metrics.matched_filter import Scan, profile
+from core.metrics.misfit import Misfit
 from core.spectrum import Array, Kernel
 
 
 class Null(Protocol):
-    """What says how often nothing gives a maximum this large: `Calibration`, or `Nominal` of one star."""
+    """What says how often nothing gives a maximum this large: `Nominal` of one star, or a `Calibration`."""
 
     def p_value(self, maximum: npt.ArrayLike) -> Array:
         """Probability, of the shape of `maximum`, that a star with nothing removed reaches it."""
@@ -123,14 +124,17 @@ class Calibration:
     maximum there, it falls as p_0 exp(-(u^2 - u_0^2) / (2 tau)), the tail of upcrossings of a Gaussian field (Gross &
     Vitells 2010, EPJC 70, 525, eq. 3), with tau of maximum likelihood plus one standard error, to be on the safe side.
 
+    With a `misfit`, maxima are those of T over the spread that it says; T is divided by it before a p-value is asked.
+
     Args:
-        maxima: largest |T| of each null star (`maxima`), any order.
+        maxima: largest |T| of each null star (`maxima`), any order; misfit: of the same null stars, or None.
 
     Raises:
         ValueError: fewer than 100 of them, or values not finite or negative.
     """
 
     maxima: tuple[float, ...]
+    misfit: Misfit | None = None
 
     def __post_init__(self) -> None:
         values = np.sort(np.asarray(self.maxima, dtype=np.float64))
@@ -141,18 +145,45 @@ class Calibration:
         object.__setattr__(self, "maxima", tuple(float(v) for v in values))
 
     @classmethod
-    def fit(cls, maxima: npt.ArrayLike) -> Calibration:
+    def fit(cls, maxima: npt.ArrayLike, misfit: Misfit | None = None) -> Calibration:
         """From an array of any shape."""
-        return cls(tuple(np.asarray(maxima, dtype=np.float64).ravel().tolist()))
+        return cls(tuple(np.asarray(maxima, dtype=np.float64).ravel().tolist()), misfit)
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Calibration:
-        """From what `to_json` gave."""
-        return cls(tuple(stored["maxima"]))
+    def of(cls, t: Array, norm: Array, folds: int = 5) -> Calibration:
+        """The misfit of null stars, and the maxima of each under the misfit of the others.
 
-    def to_json(self) -> dict[str, list[float]]:
-        """Plain numbers."""
-        return {"maxima": list(self.maxima)}
+        Under a misfit that it helped to measure, a star's own oddities would look smaller than a new star's will.
+
+        Args:
+            t: (B, M, L) `core.metrics.flags.significance` of null stars, 0 where unseen; norm: (B, M, L) `Scan.norm`.
+            folds: parts that the stars are dealt into.
+
+        Raises:
+            ValueError: fewer than 100 stars, fewer than two folds, shapes that disagree, nothing seen.
+        """
+        if not 2 <= folds <= len(t):
+            raise ValueError(f"{folds} folds of {len(t)} stars; give at least 2, and no more than stars.")
+        whole, top, fold = Misfit.fit(t, norm), np.zeros(len(t)), np.arange(len(t)) % folds
+        for j in range(folds):
+            mine = fold == j
+            sigma = Misfit.fit(t[~mine], norm[~mine]).sigma(norm[mine], t[mine] != 0)
+            top[mine] = np.abs(t[mine] / sigma).max(axis=(1, 2))
+        return cls.fit(top, whole)
+
+    def standardized(self, scan: Scan, t: Array) -> Array:
+        """(B, M, L) T of some stars over the spread that nothing gives it there; T itself without a misfit."""
+        return t if self.misfit is None else t / self.misfit.sigma(scan.norm, scan.seen)
+
+    @classmethod
+    def from_arrays(cls, stored: Mapping[str, Array]) -> Calibration:
+        """From what `to_arrays` gave."""
+        return cls.fit(stored["maxima"], Misfit.from_arrays(stored) if "place" in stored else None)
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Arrays to be stored, single precision: np.savez needs no pickle for them."""
+        return {"maxima": np.array(self.maxima, dtype=np.float32),
+                **(self.misfit.to_arrays() if self.misfit is not None else {})}
 
     def p_value(self, maximum: npt.ArrayLike) -> Array:
         u, values = np.asarray(maximum, dtype=np.float64), np.array(self.maxima)

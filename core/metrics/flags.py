@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2
 
-from core.metrics.false_alarms import Nominal, Null
+from core.metrics.false_alarms import Calibration, Nominal, Null
 from core.metrics.matched_filter import RESOLUTION, WIDTHS, Scan, pixel
 from core.spectrum import Array, Spectra
 
@@ -23,8 +23,9 @@ class Flag:
 
     Args:
         wavelength: vacuum [Angstrom]; width: Gaussian sigma [Angstrom] of the best of the widths searched.
-        strength: in standard deviations of the matched filter: positive where absorption was removed (or emission
-            painted), negative where emission was removed (or absorption painted).
+        strength: in standard deviations of the matched filter, or of what nothing gives there where that was measured:
+            positive where absorption was removed (or emission painted), negative where emission was removed (or
+            absorption painted).
         p_value: that noise gives one as strong anywhere in this star, at any width searched.
         equivalent_width: of what was removed [Angstrom], against the Spectra's own continuum; signed like strength.
     """
@@ -36,7 +37,18 @@ class Flag:
     equivalent_width: float
 
 
-def significance(scan: Scan, model_mean: npt.ArrayLike, draws: npt.ArrayLike | None = None) -> Array:
+def sharpened(norm: Array, spread: Array, n: int) -> Array:
+    """t' (N + P)^-1 t as n draws prove it: t' N^-1 t (`norm`) less the lower limit of what they explain, and a floor.
+
+    Args:
+        norm, spread: of one shape; spread is the sum over draws of their squared filtered distance from their mean.
+    """
+    # sum of squares / chi2: the lower limit of the variance; and the mean of n draws carries 1 / n of it itself
+    return np.maximum(norm - (1 - 1 / n) * spread / chi2.ppf(0.999, n - 1), _LEAST * norm)
+
+
+def significance(scan: Scan, model_mean: npt.ArrayLike, draws: npt.ArrayLike | None = None,
+                 calibration: Calibration | None = None) -> Array:
     """(B, M, L) the statistic T of every width, place and star; positive where absorption was removed, 0 where unseen.
 
     T = -t' N^-1 (y - x_hat) / sqrt(v). For a Gaussian prior of covariance P, N^-1 (y - x_hat) = (N + P)^-1 (y - mu):
@@ -49,12 +61,16 @@ def significance(scan: Scan, model_mean: npt.ArrayLike, draws: npt.ArrayLike | N
     * with draws, t' N^-1 Sigma N^-1 t is the variance of the filtered draws, less what few draws leave uncertain
       (its 99.9 % lower limit). Right for any method whose draws are honest; for one whose draws are too wide it alarms
       too often, which `Calibration` mends.
+    * with a calibration that knows the method's `Misfit`, T is divided by the spread it really has, place by place:
+      what the prior explains and what it misfits are in it, and draws, which say the first with the error of few of
+      them, are better left out (docs/judge.md has the powers).
 
     Args:
         scan: of the spectra; model_mean: (B, L) the reconstruction; draws: (n, B, L) its draws, n >= 2, or None.
+        calibration: the method's null, or None for T under the noise.
 
     Raises:
-        ValueError: shapes that disagree with the spectra, values not finite, or a single draw.
+        ValueError: shapes that disagree with the spectra or the calibration, values not finite, or a single draw.
     """
     shape = scan.spectra.flux.shape
     mean = np.asarray(model_mean, dtype=np.float64)
@@ -71,11 +87,11 @@ def significance(scan: Scan, model_mean: npt.ArrayLike, draws: npt.ArrayLike | N
         if not (stack == stack[0]).all():  # a point estimate repeats itself, and its spread is none
             for draw in stack:
                 spread += scan.score(draw - centre) ** 2
-        # sum of squares / chi2: the lower limit of the variance; and the mean of n draws carries 1 / n of it itself
-        variance = np.maximum(scan.norm - (1 - 1 / n) * spread / chi2.ppf(0.999, n - 1), _LEAST * scan.norm)
+        variance = sharpened(scan.norm, spread, n)
     with np.errstate(invalid="ignore", divide="ignore"):
         t = -scan.score(scan.spectra.flux - mean) / np.sqrt(variance)
-    return np.where(scan.seen, t, 0.0)
+    t = np.where(scan.seen, t, 0.0)
+    return t if calibration is None else calibration.standardized(scan, t)
 
 
 def maxima(spectra: Spectra, model_mean: npt.ArrayLike, draws: npt.ArrayLike | None = None,
@@ -86,7 +102,7 @@ def maxima(spectra: Spectra, model_mean: npt.ArrayLike, draws: npt.ArrayLike | N
 
 
 def flags(spectra: Spectra, model_mean: npt.ArrayLike, draws: npt.ArrayLike | None = None, level: float = 0.01,
-          calibration: Null | None = None, resolution: float = RESOLUTION,
+          calibration: Calibration | None = None, resolution: float = RESOLUTION,
           widths: tuple[float, ...] = WIDTHS) -> list[list[Flag]]:
     """What each reconstruction has removed or painted, strongest first; nothing is flagged in at most `level` of stars.
 
@@ -108,11 +124,11 @@ def flags(spectra: Spectra, model_mean: npt.ArrayLike, draws: npt.ArrayLike | No
 
 
 def flags_of(scan: Scan, model_mean: npt.ArrayLike, draws: npt.ArrayLike | None = None, level: float = 0.01,
-             calibration: Null | None = None) -> list[list[Flag]]:
+             calibration: Calibration | None = None) -> list[list[Flag]]:
     """`flags` of spectra that were scanned before: their noise costs most and does not change with the method."""
     if not 0 < level < 1:
         raise ValueError(f"level {level} is not a false-alarm rate; give one in (0, 1), such as 0.01.")
-    t = significance(scan, model_mean, draws)
+    t = significance(scan, model_mean, draws, calibration)
     flux = scan.spectra.flux
     nulls: list[Null] = [calibration] * len(flux) if calibration is not None else list(Nominal.of(scan))
     amplitude = -scan.score(flux - np.asarray(model_mean)) / np.where(scan.seen, scan.norm, 1.0)

@@ -236,7 +236,7 @@ def nothing(spectra: Spectra, answer: Answer, n: int = 16, seed: int = 0, test: 
         scan = Scan(stars, test.resolution, test.widths)
         mean, seen = draws.mean(0), test.draws(draws)
         found = flags_of(scan, mean, seen, test.level, test.calibration)
-        top = np.abs(significance(scan, mean, seen)).max(axis=(1, 2))
+        top = np.abs(significance(scan, mean, seen, test.calibration)).max(axis=(1, 2))
         for b, null in enumerate(Nominal.of(scan)):
             p = float((test.calibration or null).p_value(top[b]))
             rows.append({"star": stars.stars[b], "flags": len(found[b]), "flagged": bool(found[b]), "strongest": top[b],
