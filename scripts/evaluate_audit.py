@@ -27,7 +27,8 @@ from core.metrics.lines import LINES
 from core.models.templates import NATIVE, Templates
 from core.pipeline import METHODS, build, reconstruct
 from core.spectrum import Array, Spectra
-from scripts.evaluate_judge import RESULTS, ROOT, provenance
+from scripts.evaluate_judge import RESULTS, ROOT
+from scripts.judge_origin import hashes
 from scripts.judge_stars import SEED, SNR, simulated
 
 TABLE, NULLS = RESULTS / "audit.parquet", RESULTS / "audit_nulls.npz"
@@ -212,7 +213,7 @@ def audit(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.audited} stars of each experiment asked for; ask for at least 1.")
     if args.nulls < 100:
         raise ValueError(f"{args.nulls} stars for a null; a tail of 1 % needs at least 100, better 400.")
-    hangs_on = [provenance(methods, _DRAWS)["checkpoints"], _DRAWS, args.nulls, SEED]
+    hangs_on = [{method: hashes(method) for method in methods}, _DRAWS, args.nulls, SEED]
     folder = args.pieces or WORK / hashlib.sha256(json.dumps(hangs_on).encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     pieces = [Piece(method, snr, args.audited, folder, args.nulls) for method in methods for snr in wanted]

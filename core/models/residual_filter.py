@@ -69,5 +69,5 @@ class ResidualFilter(nn.Module):
         length = seen.shape[-1]
         padded = torch.nn.functional.pad(seen, (_REACH, _REACH + -length % _BLOCK))
         windows = padded.unfold(-1, _BLOCK + 2 * _REACH, _BLOCK)
-        every = (windows @ self.blocks).unflatten(-1, (_RANK, _BLOCK)).transpose(-1, -2).flatten(-3, -2)
+        every = (windows @ self.blocks).view(*windows.shape[:-1], _RANK, _BLOCK).transpose(-1, -2).flatten(-3, -2)
         return (every[..., :length, :] * weights).sum(-1)
