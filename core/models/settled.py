@@ -71,7 +71,7 @@ class Settled:
         chosen = torch.split(hot, log_weight.shape[1] // len(solved), 2)
         out = torch.zeros_like(white)
         for one, part, share in zip(solved, parts, chosen, strict=True):
-            spread = torch.linalg.solve_triangular(one.chol.mT, z.permute(1, 2, 0)[:, None], upper=True)  # (B, P, k, n)
+            spread = one.half.mT @ z.permute(1, 2, 0)[:, None]  # (B, P, k, n)
             off = torch.einsum("bpkn,bnp->nbpk", spread, share)
             smooth = torch.einsum("nbpk,bpkl->nbl", off, one.factors * one.open[:, :, None])
             middle = one.mean + (part.smooth + one.residual(part.rest))[0]
@@ -118,7 +118,11 @@ class Solved:
         self.scaled = self.factors * self.weight[:, :, None]
         k = self.factors.shape[2]
         gram = self.scaled @ self.factors.mT + torch.eye(k, device=sigma.device)
-        self.chol = torch.linalg.cholesky(gram)
+        chol = torch.linalg.cholesky(gram)
+        self.log_det = self.log_det + 2 * chol.diagonal(dim1=-2, dim2=-1).log().double().sum(-1)
+        # products with the inverse: three times as fast as triangular solves of as many columns as pixels, and on a GPU
+        # a solve of many small systems is a loop
+        self.half = torch.linalg.solve_triangular(chol, torch.eye(k, device=sigma.device).expand_as(chol), upper=False)
         self.filter = owner.filter
         share = torch.where(live, residual / total, 0.0)
         self.mixed = owner.filter.weights(share)
@@ -134,12 +138,11 @@ class Solved:
         """
         gap = x[:, :, None] - self.mean
         h = torch.einsum("nbpl,bpkl->bpkn", gap, self.scaled)
-        c = torch.cholesky_solve(h, self.chol).permute(3, 0, 1, 2)
+        c = (self.half.mT @ (self.half @ h)).permute(3, 0, 1, 2)
         smooth = torch.einsum("nbpk,bpkl->nbpl", c, self.factors)
         rest = gap - smooth
-        log_det = self.log_det + 2 * self.chol.diagonal(dim1=-2, dim2=-1).log().double().sum(-1)
         distance = ((rest * self.inverse) ** 2).double().sum(-1) + (c.double() ** 2).sum(-1)
-        return Scores(smooth, rest, c, self.log_weight - 0.5 * (log_det + distance))
+        return Scores(smooth, rest, c, self.log_weight - 0.5 * (self.log_det + distance))
 
     def residual(self, rest: Tensor) -> Tensor:
         """(n, B, P, L) posterior mean of the residual from what the factors leave."""
@@ -158,8 +161,5 @@ class Solved:
         got = self.scores(x)
         mean = self.mean + got.smooth + self.residual(got.rest)
         if self._within is None:
-            # one product with the inverse: three times as fast as a triangular solve of as many columns as pixels
-            eye = torch.eye(self.chol.shape[-1], device=x.device).expand_as(self.chol)
-            white = torch.linalg.solve_triangular(self.chol, eye, upper=False) @ self.factors
-            self._within = self.left + self.open**2 * (white**2).sum(2)
+            self._within = self.left + self.open**2 * ((self.half @ self.factors) ** 2).sum(2)
         return mean, self._within, got.log_weight
