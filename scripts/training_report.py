@@ -33,6 +33,8 @@ def curves(path: Path = ROOT / "docs" / "training_loss.png") -> None:
         left.semilogx(first["seen"], first["gain"], color=BLUE, label="first piece, unit .02-.3")
         left.semilogx(first["seen"][-1] + second["seen"], second["gain"], color=VERMILLION, ls="--",
                       label="second piece, unit .1-.3")
+        third, before = log("denoiser_third"), first["seen"][-1] + second["seen"][-1]
+        left.semilogx(before + third["seen"], third["gain"], color="black", ls=":", label="third, on a better mixture")
         left.axhline(1.0, color=GREY, lw=0.6)
         left.set(xlabel="spectra seen", ylabel="squared error / the mixture's", title="noise-map denoiser")
         left.legend(frameon=False)
