@@ -11,6 +11,7 @@ from scipy.stats import kstest
 
 from core.metrics.floor import rho
 from core.spectrum import Array
+from scripts.pages import DOCS, fill
 
 _MISFIT, _UNFIT, _BELOW, _STUCK = 4.0, 2.0, 25.0, 0.03
 _UNITS = {"all": "continuum", "lines": "continuum", "Teff": "K", "RV": "km/s"}
@@ -163,4 +164,21 @@ def tables(work: Path, results: Path) -> None:
     if controls:
         together = pd.concat(controls, ignore_index=True)
         together.to_csv(results / "floor_control.csv", index=False, float_format="%.4g")
-    rho_table(stars, judged(results / "judge.parquet")).to_csv(results / "rho.csv", index=False, float_format="%.4g")
+    rho_all = rho_table(stars, judged(results / "judge.parquet"))
+    rho_all.to_csv(results / "rho.csv", index=False, float_format="%.4g")
+    fill(DOCS / "judge.md", {"rho": short(rho_all)})
+
+
+def short(table: pd.DataFrame) -> pd.DataFrame:
+    """The page's rho, a row a method and S/N: of whole spectra, and of equivalent widths (geometric mean over lines)."""
+    key = ["method", "snr"]
+    whole = table[table["quantity"] == "spectrum"].set_index(key)
+    lines = table[table["quantity"].str.startswith("EW:")].assign(log=lambda x: np.log(x["rho_mean"].clip(lower=1e-3)))
+    widths = np.exp(lines.groupby(key)["log"].mean())
+    spread = lines.groupby(key)["log"].std() / np.sqrt(lines.groupby(key)["log"].size()) * widths
+    out = pd.DataFrame({
+        "stars": whole["stars"], "spectrum": [f"{r:.2f} +- {e:.2f}" for r, e in zip(whole["rho_mean"], whole["rho_err"],
+                                                                              strict=True)],
+        "over what is reached": whole["rho_low"].round(2), "typical star": whole["median_star"].round(2)})
+    ew = pd.DataFrame({"EW": [f"{r:.2f} +- {e:.2f}" for r, e in zip(widths, spread, strict=True)]}, index=widths.index)
+    return out.join(ew).reset_index()
