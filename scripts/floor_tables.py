@@ -170,7 +170,7 @@ def tables(work: Path, results: Path) -> None:
 
 
 def short(table: pd.DataFrame) -> pd.DataFrame:
-    """The page's rho, a row a method and S/N: of whole spectra, and of equivalent widths (geometric mean over lines)."""
+    """The page's rho, a row a method and S/N: of whole spectra, and of equivalent widths (geometric mean)."""
     key = ["method", "snr"]
     whole = table[table["quantity"] == "spectrum"].set_index(key)
     lines = table[table["quantity"].str.startswith("EW:")].assign(log=lambda x: np.log(x["rho_mean"].clip(lower=1e-3)))
