@@ -210,6 +210,7 @@ def evaluate(spectra: Spectra, truth: Array, methods: Sequence[str], draws: int 
     Raises:
         ValueError: unknown method.
     """
+    check_draws(draws)  # the asker's mistake, not the stars'
     parts: list[pd.DataFrame] = []
     failed: list[tuple[str, str, str]] = []
     for method in methods:

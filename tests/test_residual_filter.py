@@ -14,8 +14,9 @@ L = 640
 TAPS = Mixture.load().taps
 
 
-def dense(share: np.ndarray, taps: np.ndarray = TAPS.double().numpy()) -> tuple[np.ndarray, np.ndarray]:
+def dense(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Posterior mean operator (L, L) and variance (L,) of e / sqrt(R + v), in closed form."""
+    taps = TAPS.double().numpy()
     full = np.correlate(taps, taps, "full")
     rho = np.zeros(len(share))
     rho[: len(taps)] = full[len(taps) - 1 :]

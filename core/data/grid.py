@@ -145,6 +145,19 @@ def _curve_basis(position: Array) -> Array:
     return np.asarray(BSpline.design_matrix(np.clip(position, 0, N_PIXELS - 1), knots, 3).toarray())
 
 
+def check_grid(wave: npt.ArrayLike) -> None:
+    """Refuse spectra that are not on WAVE to a tenth of a km/s or so.
+
+    Raises:
+        ValueError: another number of pixels, or other wavelengths.
+    """
+    given = np.asarray(wave, dtype=np.float64)
+    if given.shape != WAVE.shape or not np.allclose(given, WAVE, rtol=5e-7, atol=0):
+        told = f"{given.size} pixels" + (f" from {given[0]:.2f} to {given[-1]:.2f} Angstrom" if given.size else "")
+        raise ValueError(f"spectra of {told}; the prior knows {N_PIXELS} from {WAVE[0]:.2f} to {WAVE[-1]:.2f} "
+                         "(core.data.grid.WAVE): bring them onto it with core.data.grid.prepare.")
+
+
 CURVE_BASIS: Array = _curve_basis(np.arange(N_PIXELS, dtype=float))
 _BASIS_BINS = _curve_basis(np.arange(_BIN / 2 - 0.5, N_PIXELS, _BIN))
 _D2 = np.diff(np.eye(_KNOTS), 2, axis=0)

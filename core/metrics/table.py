@@ -120,7 +120,8 @@ def _velocity(samples: Samples, spectra: Spectra, known: Known, snr: Array, seed
     templates = known.templates
     if templates is None:
         return []
-    live = spectra.measured & np.isfinite(known.truth)
+    told = np.isfinite(known.truth)
+    live = spectra.measured & (told | ~told.any(axis=1, keepdims=True))  # where nothing is known, all that was measured
     point = len(samples.draws) == 1 or np.array_equal(samples.draws[0], samples.draws[-1])
     draws = samples.draws[: 1 if point else most]
     weight = np.where(live, 1e4, 0.0)
@@ -131,7 +132,11 @@ def _velocity(samples: Samples, spectra: Spectra, known: Known, snr: Array, seed
 
     noisy = samples.method == "noisy"  # as one would measure it: with its own errors
     got = of(draws, np.where(live, spectra.ivar, 0.0) if noisy else weight)
-    return [rows_of(spectra.stars, samples.method, "RV", "km/s", snr, of(known.truth, weight), got, seed)]
+    true = np.full(len(spectra), np.nan)
+    some = np.flatnonzero(told.any(axis=1))
+    if len(some):
+        true[some] = of(known.truth[some], weight[some])
+    return [rows_of(spectra.stars, samples.method, "RV", "km/s", snr, true, got, seed)]
 
 
 def measure(samples: Samples, spectra: Spectra, known: Known, snr: npt.ArrayLike | None = None, seed: int = 0,

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from core.data.grid import CURVE_BASIS, N_PIXELS
+from core.data.grid import CURVE_BASIS, N_PIXELS, check_grid
 from core.models.observation import Observation, PointEstimate, Reconstructor, check_draws, normals
 from core.models.whitening import Whitener
 from core.spectrum import star_seed
@@ -81,6 +81,7 @@ class PCA(PointEstimate):
         self.basis = self.prior.factors[:components]
 
     def estimate(self, observation: Observation) -> Tensor:
+        check_grid(observation.wave.cpu())
         out = []
         for y, ivar in zip(observation.y.float(), observation.ivar.float(), strict=True):
             weighted = self.basis * ivar
@@ -117,6 +118,7 @@ class Wiener(Reconstructor):
         Raises:
             ValueError: another grid, or more than one star.
         """
+        check_grid(observation.wave.cpu())
         if observation.y.shape != (1, N_PIXELS):
             raise ValueError(f"observation of shape {tuple(observation.y.shape)}; give one star: (1, {N_PIXELS}).")
         noise = Whitener(observation, self.prior.residual)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core.data.grid import CURVE_BASIS, N_PIXELS
+from core.data.grid import CURVE_BASIS, N_PIXELS, check_grid
 from core.data.instrument import MARGIN, MAX_VELOCITY
 from core.models.observation import Observation
 from core.models.star_posterior import Pair, StarPosterior
@@ -115,6 +115,7 @@ class Mixture:
         Raises:
             ValueError: more than one star, or another grid.
         """
+        check_grid(observation.wave.cpu())
         if observation.y.shape != (1, N_PIXELS):
             raise ValueError(f"observation of shape {tuple(observation.y.shape)}; give one star: (1, {N_PIXELS}).")
         keep, likely = self.search.candidates(observation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from core.data.grid import N_PIXELS
+from core.data.grid import N_PIXELS, check_grid
 from core.models.balance import BALANCED, Plan
 from core.models.mixture import Mixture
 from core.models.network import Preconditioned, Told, true_noise
@@ -56,9 +56,7 @@ class NoiseMap(Reconstructor):
 
     def sample(self, observation: Observation, n: int, seed: int) -> Tensor:
         check_draws(n)
-        if observation.y.shape[1] != N_PIXELS:
-            raise ValueError(f"spectra of {observation.y.shape[1]} pixels; the network knows {N_PIXELS}: bring them "
-                             "onto its grid (core.data.grid.prepare).")
+        check_grid(observation.wave.cpu())
         most = _ROWS[self.device.type]
         alone = self.device.type == "cpu"  # bit for bit the same answer, whoever is asked about beside it
         stars = self.together or (1 if alone else max(1, most // n))
