@@ -5,8 +5,10 @@ Folds are the stars' numbers modulo four; 0 is held out and left behind when the
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from core.spectrum import Array, Spectra
 
 ROOT = Path(__file__).resolve().parents[1]
 SNR = (10.0, 50.0)
-#: what is finished is kept here and not made again; take the folder away to begin anew
+#: what is finished is kept here and not made again while checkpoints and code are the same
 KEPT = ROOT / ".trueline" / "cross"
 
 
@@ -34,9 +36,17 @@ class Real:
     share: float = Recipe().share
 
 
+@lru_cache(maxsize=1)
+def made_by() -> str:
+    """Ten digits for the checkpoints and the code that a piece hangs on: pieces of other ones are not taken for it."""
+    files = [*(ROOT / "core" / "models").glob("*.py"), *(ROOT / "core" / "data").glob("*.py"),
+             *(ROOT / "scripts").glob("evaluate_*.py"), *(ROOT / "checkpoints").glob("*.safetensors")]
+    return hashlib.sha256(b"".join(f.read_bytes() for f in sorted(files))).hexdigest()[:10]
+
+
 def kept(name: str, make: Callable[..., pd.DataFrame], *what: Any) -> pd.DataFrame:
     """The finished piece `make(*what)`, or a new one, which is kept."""
-    path = KEPT / f"{name}.parquet"
+    path = KEPT / f"{name}-{made_by()}.parquet"
     if not path.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
         make(*what).to_parquet(path)
@@ -46,7 +56,7 @@ def kept(name: str, make: Callable[..., pd.DataFrame], *what: Any) -> pd.DataFra
 
 def kept_arrays(name: str, make: Callable[..., tuple[Array, Array]], *what: Any) -> tuple[Array, Array]:
     """The same for two arrays."""
-    path = KEPT / f"{name}.npz"
+    path = KEPT / f"{name}-{made_by()}.npz"
     if not path.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
         first, second = make(*what)

@@ -66,12 +66,7 @@ def parents(args: argparse.Namespace) -> None:
     parts = {name: s.select(slice(0, None, args.every)) for name, s in held.items()}
     frames = [kept(f"parents-{args.every}-{prior}-{name}-{snr:.0f}",
                    rows_of, (prior, "LAMOST", snr, stars)).assign(prior=prior)
-              for snr in SNR for prior in PARENTS for name, stars in parts.items()]
-    # *both* was asked with the same noise by `scripts.evaluate reality`
-    known = pd.read_csv(ROOT / "results" / "reality_stars.csv")
-    asked = {star for s in parts.values() for star in s.stars}
-    frames.append(known[(known["prior"] == "both") & (known["noise"] == "LAMOST") & known["snr"].isin(SNR)
-                        & known["star"].isin(asked)])
+              for snr in SNR for prior in ("both", *PARENTS) for name, stars in parts.items()]
     rows = pd.concat(frames)
     meta = pd.concat([s.meta for s in held.values()])
     rows["kind"] = rows["star"].map(dict(zip(meta["star"], kind_of(meta), strict=True)))

@@ -98,37 +98,43 @@ def floor_table(stars: pd.DataFrame) -> pd.DataFrame:
 def rho_table(stars: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
     """A row an S/N, method and quantity: rms error over the floor's, star by star of the same stars.
 
-    rho is as judged, the mean of the judge's draws; rho_mean takes off what so few draws add (std^2 / draws, of the
-    method's own width). rho_low stands on the upper bound, an error really reached from the same data: the true rho is
-    above it. rho_high stands on the lower bound, of who is told the curve as well: the true rho is below it.
+    rho, and all that follows from it, is that of the posterior mean: what the few draws behind the judge's mean add
+    (std^2 / draws, of the method's own width) is taken off; rho_raw is as judged. rho_low stands on the upper bound, an
+    error really reached from the same data (less what so few walkers add): the true rho is above it. rho_high stands on
+    the lower bound, of who is told the curve as well: the true rho is below it. without_worst leaves the star of the
+    largest error out, whose share of the mean square is worst_share. RV is left out: the judge's truth is the velocity
+    measured on the true spectrum, the floor's is the star's.
     """
     rng, out = np.random.default_rng(1), []
     fine = stars[stars["ok"]].set_index("star")
     names = [c.removeprefix("width:") for c in stars.columns if c.startswith("width:")]
     for (method, quantity), rows in judged.groupby(["method", "quantity"]):
         name = "all" if quantity == "rms" else quantity
-        if name not in names:
+        if name not in names or name == "RV":
             continue
         rows = rows.set_index("star")
         both = rows.index.intersection(fine.index)
-        table = rows.loc[both].join(fine[[f"{k}:{name}" for k in ("width", "error")]])
+        table = rows.loc[both].join(fine[["ess", *(f"{k}:{name}" for k in ("width", "error"))]])
         table = table.assign(known=fine.get(f"known:{name}", pd.Series(np.nan, index=fine.index)).reindex(table.index))
         for at, part in table.groupby("snr"):
             part = part[part[f"width:{name}"].notna() & part["mse"].notna()]
-            if len(part) < 2:
+            if len(part) < 3:
                 continue
-            got = rho(np.sqrt(part["mse"]), np.sqrt(part[f"width:{name}"]), np.ones(len(part), bool), rng)
-            mean = part["mse"].mean()
+            own = (part["mse"] - part["extra"]).clip(lower=0.0)
+            width, reached = part[f"width:{name}"], part[f"error:{name}"] / (1 + 1 / part["ess"])
+            got = rho(np.sqrt(own), np.sqrt(width), np.ones(len(part), bool), rng)
             told = part[part["known"].notna()]
+            rest = own.index != own.idxmax()
             out.append({
                 "snr": at, "method": method, "quantity": "spectrum" if name == "all" else name, "stars": got.used,
-                "rho": got.value, "rho_err": got.error,
-                "rho_mean": np.sqrt(max(mean - part["extra"].mean(), 0.0) / part[f"width:{name}"].mean()),
-                "rho_low": np.sqrt(mean / part[f"error:{name}"].mean()),
-                "rho_low_err": _again(part["mse"].to_numpy(), part[f"error:{name}"].to_numpy(), root=True),
+                "rho": got.value, "rho_err": got.error, "rho_raw": np.sqrt(part["mse"].mean() / width.mean()),
+                "rho_low": np.sqrt(own.mean() / reached.mean()),
+                "rho_low_err": _again(own.to_numpy(), reached.to_numpy(), root=True),
                 "told_stars": len(told),
-                "rho_high": np.sqrt(told["mse"].mean() / told["known"].mean()) if len(told) else np.nan,
-                "median_star": np.sqrt((part["mse"] / part[f"width:{name}"]).median()),
+                "rho_high": np.sqrt(own[told.index].mean() / told["known"].mean()) if len(told) else np.nan,
+                "without_worst": np.sqrt(own[rest].mean() / width[rest].mean()),
+                "worst_share": own.max() / own.sum(),
+                "median_star": np.sqrt((own / width).median()),
             })
     return pd.DataFrame(out)
 
@@ -139,8 +145,8 @@ def judged(file: Path) -> pd.DataFrame:
     rows = rows.astype({"star": str, "method": str, "quantity": str, "snr": float})
     key = ["star", "method", "snr"]
     pixels = rows[rows["quantity"].isin(["rms", "width"])].pivot(index=key, columns="quantity", values="mean")
-    draws = int(rows["n"].max())
-    pixels = pixels.assign(mse=pixels["rms"] ** 2, extra=pixels["width"] ** 2 / draws, quantity="rms")
+    pixels = pixels.join(rows.groupby(key)["n"].max().rename("draws"))
+    pixels = pixels.assign(mse=pixels["rms"] ** 2, extra=pixels["width"] ** 2 / pixels["draws"], quantity="rms")
     rest = rows[rows["truth"].notna() & rows["n"].gt(1)]
     rest = rest.assign(mse=(rest["mean"] - rest["truth"]) ** 2, extra=rest["std"] ** 2 / rest["n"])
     keep = [*key, "quantity", "mse", "extra"]
@@ -170,15 +176,15 @@ def tables(work: Path, results: Path) -> None:
 
 
 def short(table: pd.DataFrame) -> pd.DataFrame:
-    """The page's rho, a row a method and S/N: of whole spectra, and of equivalent widths (geometric mean)."""
+    """The page's rho, a row a method and S/N: of whole spectra, and of equivalent widths (least, middle, most line)."""
     key = ["method", "snr"]
     whole = table[table["quantity"] == "spectrum"].set_index(key)
-    lines = table[table["quantity"].str.startswith("EW:")].assign(log=lambda x: np.log(x["rho_mean"].clip(lower=1e-3)))
-    widths = np.exp(lines.groupby(key)["log"].mean())
-    spread = lines.groupby(key)["log"].std() / np.sqrt(lines.groupby(key)["log"].size()) * widths
+    lines = table[table["quantity"].str.startswith("EW:")].groupby(key)["rho"]
+    ew = [f"{low:.2f} {middle:.2f} {high:.2f}" for low, middle, high in
+          zip(lines.min(), lines.median(), lines.max(), strict=True)]
     out = pd.DataFrame({
-        "stars": whole["stars"], "spectrum": [f"{r:.2f} +- {e:.2f}" for r, e in zip(whole["rho_mean"], whole["rho_err"],
-                                                                              strict=True)],
-        "over what is reached": whole["rho_low"].round(2), "typical star": whole["median_star"].round(2)})
-    ew = pd.DataFrame({"EW": [f"{r:.2f} +- {e:.2f}" for r, e in zip(widths, spread, strict=True)]}, index=widths.index)
-    return out.join(ew).reset_index()
+        "stars": whole["stars"], "typical star": whole["median_star"].round(2),
+        "spectrum": [f"{r:.2f} +- {e:.2f}" for r, e in zip(whole["rho"], whole["rho_err"], strict=True)],
+        "without the worst star": whole["without_worst"].round(2), "its share": whole["worst_share"].astype(float).round(2),
+        "over what is reached": whole["rho_low"].round(2)})
+    return out.join(pd.Series(ew, index=lines.min().index, name="EW")).reset_index()

@@ -132,9 +132,10 @@ class Solved:
     def scores(self, x: Tensor) -> Scores:
         """How well the components explain x (n, B, L).
 
-        By Laplace's identity log p(x) = log p(x | c) + log p(c) - log|A| / 2 at the mode c. Noise and residual in it
-        are those of single pixels: with the power they have at a line's width, right for c, the narrowest scale wins
-        always, and the deviations came out too small by a third.
+        Nearly Laplace's identity, log p(x | c) + log p(c) - log|A| / 2 at the mode c. Noise and residual in the first
+        are those of single pixels: with the power they have at a line's width, which is right for c and A, the
+        narrowest scale wins always, and deviations came out too small by a third. As two noises are mixed it is right
+        to .1-.2 only, and leans to wide scales at S/N 5-20 (docs/training.md).
         """
         gap = x[:, :, None] - self.mean
         h = torch.einsum("nbpl,bpkl->bpkn", gap, self.scaled)
