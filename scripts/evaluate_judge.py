@@ -85,19 +85,39 @@ def _job(one: Piece) -> int:
 
 def plan(samples: list[Asked], methods: list[str], draws: int, folder: Path,
          slow: tuple[int, int] = (100, 8)) -> list[Piece]:
-    """Pieces not finished yet, method by method; `slow` stars of a sample, and draws of each, for methods that are."""
+    """Pieces not finished yet, method by method; `slow` stars of a sample, and draws of each, for methods that are.
+
+    A piece is finished where a file of its sample, S/N, method and first star holds the very stars that are asked about
+    now, whatever stands for the library in its name (pieces of before have a number there). One of other stars, or of
+    more or fewer, is asked again.
+    """
     tasks = []
+    there: dict[tuple[str, ...], list[Path]] = {}
+    for file in folder.glob("*.table"):
+        there.setdefault(_place(file), []).append(file)
     for method in methods:
         number_of = slow[1] if method in SLOW else draws
         origin = record(method, number_of, torch.cuda.is_available() and method in NETWORKS)
-        for number, asked in enumerate(samples):
+        for asked in samples:
             stars = min(len(asked.spectra), slow[0]) if method in SLOW else len(asked.spectra)
             for first in range(0, stars, _CHUNK):
-                path = folder / f"{asked.sample}-{number}-{asked.snr:.0f}-{method}-{first}"
-                if not path.with_suffix(".table").exists():
-                    tasks.append(Piece(asked, method, first, min(first + _CHUNK, stars), number_of, path,
-                                       origin))
+                path = folder / f"{asked.sample}-{asked.library}-{asked.snr:.0f}-{method}-{first}"
+                wanted, last = set(asked.spectra.stars[first : first + _CHUNK][: stars - first]), first + _CHUNK
+                if not any(_stars(file) == wanted for file in there.get(_place(path), [])):
+                    tasks.append(Piece(asked, method, first, min(last, stars), number_of, path, origin))
     return tasks
+
+
+def _place(path: Path) -> tuple[str, ...]:
+    """Sample, S/N, method and first star of a piece `sample-library-snr-method-first`; before, a number was second."""
+    sample, _, *rest = path.name.removesuffix(path.suffix).split("-")
+    return sample, *rest
+
+
+def _stars(piece: Path) -> set[str]:
+    """Every star of a piece, also those at which the method failed."""
+    return {str(s) for kind in (".table", ".failed")
+            for s in pd.read_parquet(piece.with_suffix(kind), columns=["star"])["star"].unique()}
 
 
 def _drawn(tasks: list[Piece], folder: Path) -> Iterator[Piece]:
@@ -156,7 +176,7 @@ def judge(args: argparse.Namespace) -> None:
         build(method)  # an unknown name is refused now and not in an hour
     every = {f.name: hashlib.sha256(f.read_bytes()).hexdigest()[:16]
              for f in sorted((ROOT / "checkpoints").glob("*.safetensors"))}
-    hangs_on = [every, args.draws, args.slow_draws, args.number, SEED]
+    hangs_on = [every, args.draws, args.slow_draws, args.number, args.real, args.slow, SEED]
     stamp = hashlib.sha256(json.dumps(hangs_on).encode()).hexdigest()[:12]
     folder = args.pieces or WORK / stamp
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +192,10 @@ def judge(args: argparse.Namespace) -> None:
 
 
 def collect(methods: list[str], folder: Path, seconds: int = 0) -> None:
-    """Finished pieces into one table, its summary and its provenance; other methods' rows stay as they were.
+    """Finished pieces into one table, its summary and its provenance.
+
+    Of what was there before only rows of the same method, sample and S/N are replaced: where a sample could not be
+    asked about (no ../shared), or only at some S/N, its old rows stay. Failures are replaced by method.
 
     Raises:
         ValueError: no pieces, or pieces of one method made with different checkpoints.
@@ -182,16 +205,19 @@ def collect(methods: list[str], folder: Path, seconds: int = 0) -> None:
         raise ValueError(f"{folder} holds no piece of {', '.join(methods)}; judge first, or name another --pieces.")
     methods = [m for m in methods if any(f.name.split("-")[3] == m for f in files)]
     origins = {m: agreed([f for f in files if f.name.split("-")[3] == m], m) for m in methods}
-    table = pd.concat([pd.read_parquet(f) for f in files], ignore_index=True)
-    failed = pd.concat([pd.read_parquet(f.with_suffix(".failed")) for f in files], ignore_index=True)
+    table = _newest(files)
+    failed = pd.concat([pd.read_parquet(f.with_suffix(".failed")) for f in files], ignore_index=True).drop_duplicates()
     whole, summed, lost = slim(table), card(table).round(5), failed
     before: dict[str, object] = {}
+    still: set[str] = set()  # methods of which older rows stay
     if (RESULTS / "judge.json").exists():
         before = json.loads((RESULTS / "judge.json").read_text())
-        kept = [pd.read_parquet(RESULTS / "judge.parquet"),
-                *(pd.read_csv(RESULTS / f"judge_{name}.csv") for name in ("summary", "failed"))]
-        whole, summed, lost = (pd.concat([old[~old["method"].isin(methods)], new], ignore_index=True)
-                               for old, new in zip(kept, (whole, summed, lost), strict=True))
+        kept = [without(pd.read_parquet(RESULTS / "judge.parquet"), whole),
+                without(pd.read_csv(RESULTS / "judge_summary.csv"), summed),
+                pd.read_csv(RESULTS / "judge_failed.csv").query("method not in @methods")]
+        still = set(kept[0]["method"].unique())
+        whole, summed, lost = (pd.concat(pair, ignore_index=True)
+                               for pair in zip(kept, (whole, summed, lost), strict=True))
     for name in ("star", "method", "quantity", "unit", "sample"):
         whole[name] = whole[name].astype("category")
     whole.to_parquet(RESULTS / "judge.parquet", compression="zstd", compression_level=19)
@@ -199,15 +225,42 @@ def collect(methods: list[str], folder: Path, seconds: int = 0) -> None:
     lost.to_csv(RESULTS / "judge_failed.csv", index=False)
     runs = before.get("runs", [before] if before else [])
     assert isinstance(runs, list)
-    kept_runs = [run | {"methods": [m for m in run["methods"] if m not in methods],
-                        **({"origin": {m: o for m, o in run["origin"].items() if m not in methods}}
+    gone = set(methods) - still
+    kept_runs = [run | {"methods": [m for m in run["methods"] if m not in gone],
+                        **({"origin": {m: o for m, o in run["origin"].items() if m not in gone}}
                            if "origin" in run else {})} for run in runs]
     head, dirty = commit()
     told = {"runs": [*(run for run in kept_runs if run["methods"]),
-                     {"methods": methods, "origin": origins, "seconds": seconds,
+                     {"methods": methods, "origin": origins, "seconds": seconds, "judged": _judged(table),
                       "collected": {"commit": head, "dirty": dirty}}]}
     (RESULTS / "judge.json").write_text(json.dumps(told, indent=1) + "\n")
     print(f"{len(table)} rows of {table['star'].nunique()} stars; {len(failed)} failures")
+
+
+def _newest(files: list[Path]) -> pd.DataFrame:
+    """The pieces' rows; of a star that two pieces hold (one of them in the old way of naming) those of the newer."""
+    age = {f: i for i, f in enumerate(sorted(files, key=lambda f: f.stat().st_mtime_ns))}
+    table = pd.concat([pd.read_parquet(f).assign(piece=age[f]) for f in files], ignore_index=True)
+    last = table.groupby(["star", "method", "sample", "snr"], observed=True)["piece"].transform("max")
+    return table[table["piece"].eq(last)].drop(columns="piece").reset_index(drop=True)
+
+
+def _asked_of(table: pd.DataFrame) -> pd.Series:
+    """Method, sample and S/N of each row as one word; S/N in whole numbers, as in the pieces' names."""
+    return (table["method"].astype(str) + "-" + table["sample"].astype(str) + "-"
+            + table["snr"].astype(float).round().astype(int).astype(str))
+
+
+def without(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Old rows whose method, sample and S/N are not among the new ones."""
+    return old[~_asked_of(old).isin(set(_asked_of(new)))]
+
+
+def _judged(table: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
+    """method -> sample -> S/N that rows are of: a later run's word counts before an earlier one's."""
+    return {str(m): {str(s): sorted(float(x) for x in part["snr"].unique())
+                     for s, part in rows.groupby("sample", observed=True)}
+            for m, rows in table.groupby("method", observed=True)}
 
 
 def slim(table: pd.DataFrame) -> pd.DataFrame:

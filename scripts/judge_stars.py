@@ -23,13 +23,27 @@ _GOOD = 40.0  # S/N_g from which a LAMOST spectrum serves as the truth about its
 
 @dataclass(frozen=True)
 class Asked:
-    """Stars at one S/N: what was observed, the truth (NaN where unknown) and the labels (B, 5), NaN where unknown."""
+    """Stars at one S/N: what was observed, the truth (NaN where unknown) and the labels (B, 5), NaN where unknown.
+
+    Args:
+        sample, library: name the pieces of the judge's table, so neither holds a "-"; library is "all" where a sample
+            has one source.
+
+    Raises:
+        ValueError: a "-" in either name.
+    """
 
     sample: str
     snr: float
     spectra: Spectra
     truth: Array
     labels: Array
+    library: str = "all"
+
+    def __post_init__(self) -> None:
+        if "-" in self.sample + self.library:
+            raise ValueError(f"sample {self.sample!r} and library {self.library!r} name files whose parts a '-' "
+                             "divides; leave it out of them.")
 
 
 def simulated(at: float, number: int) -> Asked:
@@ -45,14 +59,14 @@ def simulated(at: float, number: int) -> Asked:
 def real(at: float, number: int, folder: Path) -> list[Asked]:
     """Held-out stars of MILES, STELIB and MaStar with LAMOST's noise put on; at most `number` of each library."""
     out = []
-    for stars in real_stars.read(folder).values():
+    for library, stars in real_stars.read(folder).items():
         held = stars.select(np.flatnonzero(stars.meta["held_out"].to_numpy())[:number])
         seen = observed(held, at, "LAMOST")
         truth = np.where(held.measured, held.flux / seen.continuum, np.nan)
         labels = np.full((len(held), len(LABELS)), np.nan)
         labels[:, :3] = held.meta[["teff", "logg", "feh"]].to_numpy(float)
         meta = seen.meta.assign(snr_g=at, star=[f"{s}-{int(at)}" for s in seen.stars])
-        out.append(Asked("real", at, replace(seen, meta=meta), truth, labels))
+        out.append(Asked("real", at, replace(seen, meta=meta), truth, labels, library))
     return out
 
 

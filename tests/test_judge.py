@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pytest
 from core.metrics.table import rows_of
 from core.pipeline import METHODS, reconstruct
 from scripts import evaluate_judge, judge_pages
-from scripts.judge_stars import SEED, SNR, simulated
+from scripts.judge_stars import SEED, SNR, Asked, simulated
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,95 @@ def test_a_killed_run_goes_on_where_it_was(asked, tmp_path, monkeypatch):
     left = evaluate_judge.plan([asked], ["noisy", "savgol"], 4, tmp_path / "run")
     assert [t.method for t in left] == ["savgol"]
     assert not list((tmp_path / "run").glob("*.part"))
+
+
+def few(asked: Asked, stars: int, **change: object) -> Asked:
+    """The first of some stars, as another sample may have them."""
+    part = np.arange(stars)
+    return replace(asked, spectra=asked.spectra.select(part), truth=asked.truth[part], labels=asked.labels[part],
+                   **change)
+
+
+def left(asked: Asked, folder: Path) -> list[tuple[str, int, int]]:
+    return [(t.path.name, t.first, t.last) for t in evaluate_judge.plan([asked], ["noisy"], 4, folder)]
+
+
+def test_a_piece_s_name_says_its_library_and_not_its_place_in_a_list(asked, tmp_path):
+    other = few(asked, 3, sample="real", library="miles")
+    forth = evaluate_judge.plan([asked, other], ["noisy"], 4, tmp_path)
+    back = evaluate_judge.plan([other, asked], ["noisy"], 4, tmp_path)
+    assert {p.path.name for p in forth} == {"simulated-all-20-noisy-0", "real-miles-20-noisy-0"}
+    assert {p.path for p in back} == {p.path for p in forth}
+    with pytest.raises(ValueError, match="leave it out"):
+        few(asked, 3, library="mi-les")
+
+
+def test_a_piece_of_other_stars_than_are_asked_about_now_is_asked_again(asked, tmp_path):
+    two = few(asked, 2)
+    evaluate_judge._job(evaluate_judge.plan([two], ["noisy"], 4, tmp_path)[0])
+    assert left(two, tmp_path) == []
+    assert left(asked, tmp_path) == [("simulated-all-20-noisy-0", 0, 3)]  # `--number 2`, then 3
+    evaluate_judge._job(evaluate_judge.plan([asked], ["noisy"], 4, tmp_path)[0])
+    assert left(asked, tmp_path) == []
+    assert left(two, tmp_path) == [("simulated-all-20-noisy-0", 0, 2)]
+
+
+def test_a_star_at_which_a_method_failed_has_been_asked_about(asked, tmp_path):
+    evaluate_judge._job(evaluate_judge.plan([asked], ["noisy"], 4, tmp_path)[0])
+    path = tmp_path / "simulated-all-20-noisy-0.table"
+    table, gone = pd.read_parquet(path), asked.spectra.stars[1]
+    table[table["star"].ne(gone)].to_parquet(path)
+    assert left(asked, tmp_path)
+    pd.DataFrame([(gone, "noisy", "why")], columns=["star", "method", "reason"]).to_parquet(path.with_suffix(".failed"))
+    assert left(asked, tmp_path) == []
+
+
+def test_a_piece_of_before_is_found_and_none_of_its_stars_counts_twice(asked, tmp_path, monkeypatch):
+    """Pieces once had the sample's number where the library is now."""
+    monkeypatch.setattr(evaluate_judge, "RESULTS", tmp_path)
+    evaluate_judge._job(evaluate_judge.plan([asked], ["noisy"], 4, tmp_path)[0])
+    for suffix in (".table", ".failed", ".json"):
+        shutil.copy(tmp_path / f"simulated-all-20-noisy-0{suffix}", tmp_path / f"simulated-7-20-noisy-0{suffix}")
+    newer = pd.read_parquet(tmp_path / "simulated-7-20-noisy-0.table")
+    newer.assign(mean=3.0).to_parquet(tmp_path / "simulated-7-20-noisy-0.table")
+    os.utime(tmp_path / "simulated-all-20-noisy-0.table", (1, 1))
+    evaluate_judge.collect(["noisy"], tmp_path)
+    table = pd.read_parquet(tmp_path / "judge.parquet")
+    assert not table.duplicated(["star", "quantity"]).any()
+    assert (table["mean"] == 3.0).all()  # the newer piece's
+    (tmp_path / "simulated-all-20-noisy-0.table").unlink()
+    assert left(asked, tmp_path) == []
+
+
+def test_only_what_was_judged_now_is_replaced(asked, tmp_path, monkeypatch):
+    """A checkout without ../shared judges simulated stars alone, and `--snr 20` those of one S/N."""
+    monkeypatch.setattr(evaluate_judge, "RESULTS", tmp_path / "results")
+    samples = [asked, few(asked, 3, sample="real", library="miles"), simulated(10.0, 2)]
+    for name, asked_about in (("results", []), ("first", samples), ("second", samples[:1])):
+        (tmp_path / name).mkdir()
+        for piece in evaluate_judge.plan(asked_about, ["noisy", "savgol"], 4, tmp_path / name):
+            evaluate_judge._job(piece)
+    evaluate_judge.collect(["noisy", "savgol"], tmp_path / "first")
+    before = {name: read(tmp_path / "results", name) for name in ("parquet", "csv")}
+    again = tmp_path / "second" / "simulated-all-20-noisy-0.table"
+    pd.read_parquet(again).assign(mean=3.0).to_parquet(again)
+    evaluate_judge.collect(["noisy"], tmp_path / "second")
+    for name, old in before.items():
+        new, keys = read(tmp_path / "results", name), ["method", "sample", "snr"]
+        pd.testing.assert_series_equal(new.groupby(keys).size(), old.groupby(keys).size())
+    new = read(tmp_path / "results", "parquet")
+    now = new["method"].eq("noisy") & new["sample"].eq("simulated") & new["snr"].eq(20)
+    assert (new["mean"][now] == 3.0).all()
+    assert not (new["mean"][~now] == 3.0).any()
+    runs = json.loads((tmp_path / "results" / "judge.json").read_text())["runs"]
+    assert [r["methods"] for r in runs] == [["noisy", "savgol"], ["noisy"]]  # rows of both runs are there
+    assert runs[1]["judged"] == {"noisy": {"simulated": [20.0]}}
+
+
+def read(folder: Path, kind: str) -> pd.DataFrame:
+    if kind == "csv":
+        return pd.read_csv(folder / "judge_summary.csv")
+    return pd.read_parquet(folder / "judge.parquet").astype({n: str for n in ("star", "method", "quantity", "sample")})
 
 
 def test_an_unknown_method_is_refused_before_anything_is_computed(monkeypatch):

@@ -28,7 +28,8 @@ def folder(asked, tmp_path, monkeypatch):
     (tmp_path / "pieces").mkdir()
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(evaluate_judge, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(evaluate_judge, "card", lambda table: table.groupby("method")["star"].size().reset_index())
+    keys = ["method", "sample", "snr"]
+    monkeypatch.setattr(evaluate_judge, "card", lambda table: table.groupby(keys)["star"].size().reset_index())
     for piece in evaluate_judge.plan([asked], ["noisy", "savgol"], 4, tmp_path / "pieces"):
         evaluate_judge._job(piece)
     return tmp_path / "pieces"
@@ -40,7 +41,7 @@ def told(folder):
 
 def again(folder, method, **change):
     """A second piece of a method, with another origin."""
-    old = folder / f"simulated-0-20-{method}-0.table"
+    old = folder / f"simulated-all-20-{method}-0.table"
     for suffix in (".table", ".failed"):
         shutil.copy(old.with_suffix(suffix), folder / f"simulated-1-30-{method}-0{suffix}")
     origin = json.loads(old.with_suffix(".json").read_text()) | change
@@ -48,7 +49,7 @@ def again(folder, method, **change):
 
 
 def test_a_piece_tells_its_origin_and_the_table_gets_it_per_method(folder):
-    origin = json.loads((folder / "simulated-0-20-savgol-0.json").read_text())
+    origin = json.loads((folder / "simulated-all-20-savgol-0.json").read_text())
     assert origin["seed"] == SEED
     assert origin["draws"] == 4
     assert (origin["commit"], origin["dirty"]) == commit()
@@ -66,7 +67,7 @@ def test_a_piece_tells_its_origin_and_the_table_gets_it_per_method(folder):
 
 
 def test_pieces_of_different_checkpoints_or_seeds_are_refused_and_nothing_is_written(folder):
-    good = json.loads((folder / "simulated-0-20-savgol-0.json").read_text())
+    good = json.loads((folder / "simulated-all-20-savgol-0.json").read_text())
     for change, word in (({"checkpoints": good["checkpoints"] | {"ridge.safetensors": "0" * 16}}, "ridge"),
                          ({"checkpoints": {}}, "noise.safetensors"), ({"seed": 1}, "seed")):
         again(folder, "savgol", **change)
@@ -86,7 +87,7 @@ def test_pieces_of_different_checkpoints_or_seeds_are_refused_and_nothing_is_wri
 def test_pieces_of_before_are_collected_and_said_to_be_not_recorded(folder):
     again(folder, "savgol")
     (folder / "simulated-1-30-savgol-0.json").unlink()
-    (folder / "simulated-0-20-noisy-0.json").unlink()
+    (folder / "simulated-all-20-noisy-0.json").unlink()
     evaluate_judge.collect(["noisy", "savgol"], folder)
     origin = told(folder)[-1]["origin"]
     assert origin["noisy"]["checkpoints"] == origin["noisy"]["commits"] == NOT_RECORDED
