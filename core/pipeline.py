@@ -140,10 +140,10 @@ def measure(samples: Samples, spectra: Spectra, truth: Array | None = None, **se
 
     Args:
         samples: an answer about `spectra`; truth: (B, L) clean flux in units of their continuum, NaN where unknown.
-        settings: of core.metrics.table.measure.
+        settings: of core.metrics.table.measure; lines may be named (`lines=["H alpha"]`).
 
     Raises:
-        ValueError: shapes that disagree.
+        ValueError: shapes that disagree, or a line of an unknown name (the nearest known one is given).
     """
     clean = np.full(spectra.flux.shape, np.nan) if truth is None else np.asarray(truth, dtype=np.float64)
     log, templates = velocity_templates()
@@ -208,9 +208,11 @@ def evaluate(spectra: Spectra, truth: Array, methods: Sequence[str], draws: int 
         the tidy table, and the stars at which a method failed (star, method, reason): such a star costs its own rows.
 
     Raises:
-        ValueError: unknown method.
+        ValueError: unknown method, draws < 1, or one draw asked of a method whose draws differ: it has no width.
     """
-    check_draws(draws)  # the asker's mistake, not the stars'
+    check_draws(draws)  # the asker's mistakes, not the stars'
+    if draws == 1 and (wide := [method for method in methods if build(method).draws_differ]):
+        raise ValueError(f"1 draw has no width ({', '.join(wide)}); ask for at least 2, better 32.")
     parts: list[pd.DataFrame] = []
     failed: list[tuple[str, str, str]] = []
     for method in methods:

@@ -23,6 +23,7 @@ from core.metrics.calibration import (
     uniform,
     uniformity,
 )
+from core.metrics.table import rows_of
 
 STARS, DRAWS = 400, 99
 NOISE = 0.5  # prior of deviation 1, so that the posterior's is sqrt(.2)
@@ -226,6 +227,17 @@ def test_groups_are_judged_apart_and_a_point_estimate_only_where_allowed(rng: np
     assert cards.loc["savgol", ["coverage", "width", "chi_square", "p_value"]].isna().all()
     assert np.isfinite(cards.loc["savgol", ["bias", "bias_err", "rmse"]].to_numpy(float)).all()
     pd.testing.assert_series_equal(cards.loc["method"], summary(good).set_index("method").loc["method"])
+
+
+def test_one_draw_of_the_house_s_table_is_called_one_draw(rng: np.random.Generator) -> None:
+    """rows_of gives it neither width nor rank: the message is not that its rank is no whole number."""
+    draws = rng.standard_normal((1, 9))
+    table = rows_of([str(b) for b in range(9)], "exact", "RV", "km/s", 10.0, np.zeros(9), draws, 0)
+    with pytest.raises(ValueError, match="exact / RV / S/N 10.0 gave one draw, which has no width; ask for more"):
+        summary(table)
+    assert summary(table, points=True)["bias"][0] == pytest.approx(draws.mean())
+    two = rows_of([str(b) for b in range(9)], "exact", "RV", "km/s", 10.0, np.zeros(9), rng.standard_normal((2, 9)), 0)
+    assert summary(two)["width"][0] > 0  # the control
 
 
 def test_bad_input_says_what_is_wrong(rng: np.random.Generator) -> None:

@@ -50,6 +50,15 @@ def test_the_truth_is_similar_to_itself_and_nothing_is_nowhere(rng: np.random.Ge
     assert (ssim(truth + 0.05 * rng.standard_normal(truth.shape), truth, on) < 0.99).all()
 
 
+def test_a_truth_that_is_not_known_where_pixels_count_is_refused() -> None:
+    truth, on = np.ones((2, PIXELS)), np.ones((2, PIXELS), dtype=bool)
+    truth[1, 7:9] = np.nan
+    with pytest.raises(ValueError, match="truth is not finite in 2 pixels that count; leave them out of measured"):
+        ssim(np.ones((3, 2, PIXELS)), truth, on, np.arange(PIXELS) > 50)
+    on[1, 7:9] = False
+    assert (ssim(np.ones((3, 2, PIXELS)), truth, on) == 1).all()
+
+
 def test_an_erased_line_is_seen_in_its_window_and_hardly_outside() -> None:
     place = np.arange(PIXELS)
     truth = 1 - 0.4 * np.exp(-0.5 * ((place - 60) / 2.0) ** 2)

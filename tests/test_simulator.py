@@ -223,14 +223,22 @@ def test_bad_labels_are_refused(simulator, rng):
     good = simulator.inside(draw_labels(3, rng))
     broken = good.copy()
     broken[1, 1] = np.nan
-    for labels in (broken, good[:2], good[:, :4], good[0]):
-        with pytest.raises(ValueError, match=r"give \(3, 28\) finite ones"):
+    with pytest.raises(ValueError, match="^teff of star 1 is nan; give a finite number"):
+        simulator.draw(3, rng, labels=broken)
+    for labels in (good[:2], good[:, :4], good[0]):
+        with pytest.raises(ValueError, match=r"labels have shape .*; give \(3, 28\)"):
             simulator.draw(3, rng, labels=labels)
     outside = good.copy()
     outside[2, 1] = 20000.0
     with pytest.raises(ValueError, match="teff = 20000 of star 2 is outside .* nearest inside is"):
         simulator.draw(3, rng, labels=outside)
     assert len(simulator.draw(3, rng, labels=good).spectra) == 3
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_no_stars_are_refused_with_the_remedy(simulator, rng, number):
+    with pytest.raises(ValueError, match=f"^{number} stars asked for; ask for at least 1"):
+        simulator.draw(number, rng)
 
 
 @pytest.mark.parametrize("wrong", [0.0, -3.0, np.nan, np.inf])

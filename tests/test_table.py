@@ -120,6 +120,26 @@ def test_a_method_that_fails_on_one_star_costs_that_star_s_rows(stars, monkeypat
     assert set(table["star"]) == set(spectra.stars) - {spectra.stars[2]}
 
 
+def test_one_draw_is_refused_where_draws_have_a_width_and_not_where_they_have_none(stars):
+    spectra, truth = stars
+    with pytest.raises(ValueError, match=r"^1 draw has no width \(wiener\); ask for at least 2, better 32"):
+        evaluate(spectra, truth, ["noisy", "wiener"], 1)
+    table, _ = evaluate(spectra.select(0), truth[:1], ["wiener"], 2, rv_draws=2)
+    assert table["n"].max() == 2
+
+
+def test_lines_may_be_named_and_an_unknown_one_is_told_the_nearest(stars):
+    spectra, truth = stars
+    samples = Samples(spectra.wave, truth[None], "truth")
+    with pytest.raises(ValueError, match="no line is called 'H alfa'; did you mean 'H alpha'"):
+        measure_through_the_door(samples, spectra, truth, lines=["H alfa"])
+    named = [measure(samples, spectra, Known(truth), 20.0, lines=lines)
+             for lines in (["H alpha"], "H alpha", [LINES["H alpha"]])]
+    for table in named:
+        assert set(table["quantity"][table["quantity"].str.startswith("EW")]) == {"EW:H alpha"}
+        pd.testing.assert_frame_equal(table, named[0])
+
+
 def test_an_unknown_method_is_refused_with_the_nearest_known(stars):
     spectra, truth = stars
     with pytest.raises(ValueError, match="wiener"):

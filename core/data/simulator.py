@@ -154,12 +154,17 @@ class Simulator:
             dead: False for maps without gaps.
 
         Raises:
-            ValueError: S/N not positive, or labels of another shape, not finite or outside the templates' domain.
+            ValueError: no stars, S/N not positive, or labels of another shape, not finite or outside the templates'
+                domain.
         """
+        if n < 1:
+            raise ValueError(f"{n} stars asked for; ask for at least 1.")
         labels = np.asarray(self.population(n, rng) if labels is None else labels, dtype=np.float64)
-        if labels.shape != (n, len(LABEL_NAMES)) or not np.isfinite(labels).all():
-            raise ValueError(f"labels have shape {labels.shape} or NaN in them; "
-                             f"give ({n}, {len(LABEL_NAMES)}) finite ones.")
+        if labels.shape != (n, len(LABEL_NAMES)):
+            raise ValueError(f"labels have shape {labels.shape}; give ({n}, {len(LABEL_NAMES)}), a row for each star.")
+        if not np.isfinite(labels).all():
+            row, column = np.argwhere(~np.isfinite(labels))[0]
+            raise ValueError(f"{LABEL_NAMES[column]} of star {row} is {labels[row, column]}; give a finite number.")
         if self.inside is not None:
             _check_inside(labels, self.inside(labels))
         drawn = np.exp(rng.uniform(np.log(3), np.log(300), n))

@@ -31,6 +31,7 @@ __all__ = ["KEYS", "LEVELS", "Tarp", "central_coverage", "chance_to_miss", "cont
 #: Levels of central intervals that a coverage curve is drawn at; 0.6827 is the one of the gates.
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6827, 0.7, 0.8, 0.9, 0.95, 0.99)
 KEYS = ["method", "quantity", "snr"]
+_MORE = "; ask for more draws, or leave the method out."
 
 
 def central_coverage(rank: npt.ArrayLike, n: npt.ArrayLike, levels: npt.ArrayLike = LEVELS) -> pd.DataFrame:
@@ -155,7 +156,8 @@ def summary(table: pd.DataFrame, points: bool = False) -> pd.DataFrame:
 
     Args:
         table: columns method, quantity, snr, truth, mean, std, rank, n; one row per star.
-        points: give NaN for what needs a width where a method drew once per star, instead of refusing.
+        points: give NaN for what needs a width where a method drew once per star, instead of refusing; the rank of one
+            draw is not looked at.
 
     Returns:
         One row per group: stars, coverage (of 68.27 %) and coverage_err, bias (mean - truth) and bias_err, rmse, width
@@ -173,13 +175,17 @@ def summary(table: pd.DataFrame, points: bool = False) -> pd.DataFrame:
         truth, mean = (group[c].to_numpy(np.float64) for c in ("truth", "mean"))
         finite(f"truth of {name}", truth, "keep only rows with a truth, table[table.truth.notna()]")
         finite(f"mean of {name}", mean)
-        rank, n = checked(group["rank"], group["n"])
+        alone = points and bool(group["n"].eq(1).all())
+        if not alone and group["n"].eq(1).any():
+            raise ValueError(f"{name} gave one draw, which has no width" + _MORE)
+        # one draw's rank is NaN in the house's table
+        rank, n = checked(group["rank"].fillna(0) if alone else group["rank"], group["n"])
         gap, stars = mean - truth, len(group)
         row = dict(zip(KEYS, key, strict=True)) | {
             "stars": stars, "coverage": np.nan, "coverage_err": np.nan, "bias": gap.mean(), "bias_err": _error(gap),
             "rmse": np.sqrt((gap**2).mean()), "width": np.nan, "chi_square": np.nan, "chi_square_err": np.nan,
             "chi_square_expected": np.nan, "p_value": np.nan}
-        if not (points and (n == 1).all()):
+        if not alone:
             width = _width(group, name)
             inside = central_coverage(rank, n, [0.6827]).iloc[0]
             square = (gap / width) ** 2
@@ -232,7 +238,7 @@ def _error(values: Array) -> float:
 
 def _width(group: pd.DataFrame, name: str) -> Array:
     if (group["n"] < 2).any():
-        raise ValueError(f"{name} gave one draw, which has no width; ask for more draws, or leave the method out.")
+        raise ValueError(f"{name} gave one draw, which has no width" + _MORE)
     width = group["std"].to_numpy(np.float64)
     if not (np.isfinite(width) & (width > 0)).all():
         raise ValueError(f"{name} has {int((~(width > 0)).sum())} rows without a positive std; a point estimate is "

@@ -31,11 +31,14 @@ def ssim(model: npt.ArrayLike, truth: npt.ArrayLike, measured: npt.ArrayLike, wh
         (...), NaN where no pixel counts.
 
     Raises:
-        ValueError: data_range not positive.
+        ValueError: data_range not positive, or a truth that is not finite in a pixel that counts (the moments beside a
+            window look beyond it, so `where` does not help: leave it out of measured).
     """
     if not (np.isfinite(data_range) and data_range > 0):
         raise ValueError(f"data_range is {data_range}; give the positive span of flux, 1 for units of the continuum.")
     live = np.asarray(measured, dtype=bool)
+    if bad := int((live & ~np.isfinite(np.asarray(truth, dtype=np.float64))).sum()):
+        raise ValueError(f"the truth is not finite in {bad} pixels that count; leave them out of measured.")
     x, y, on = np.broadcast_arrays(np.asarray(model, dtype=np.float64), np.asarray(truth, dtype=np.float64), live)
     x, y = np.where(on, x, 0.0), np.where(on, y, 0.0)  # a dead pixel may hold anything, also NaN
     window = np.exp(-0.5 * ((np.arange(TAPS) - TAPS // 2) / SIGMA) ** 2)

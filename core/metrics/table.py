@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from core.metrics.fidelity import residual, rms_error
-from core.metrics.lines import LINES, Line, bridged, depth, equivalent_width, measurable
+from core.metrics.lines import LINES, Line, bridged, depth, equivalent_width, find_line, measurable
 from core.metrics.ranks import rank_of
 from core.metrics.similarity import ssim
 from core.metrics.velocity import chi_square_velocity
@@ -140,27 +140,30 @@ def _velocity(samples: Samples, spectra: Spectra, known: Known, snr: Array, seed
 
 
 def measure(samples: Samples, spectra: Spectra, known: Known, snr: npt.ArrayLike | None = None, seed: int = 0,
-            lines: Sequence[Line] | None = None, rv_draws: int = 16) -> pd.DataFrame:
+            lines: Sequence[Line | str] | str | None = None, rv_draws: int = 16) -> pd.DataFrame:
     """The tidy table of one method's answer about B stars.
 
     Args:
         samples: draws (n, B, L); spectra: what was asked about; known: truth and templates.
         snr: (B,) S/N_g of the stars; the column `snr_g` of meta by default.
-        seed: breaks ties of ranks; lines: LINES by default; rv_draws: draws whose velocity is measured (it is slow).
+        seed: breaks ties of ranks; lines: LINES by default, or some of them by name, or lines of one's own;
+            rv_draws: draws whose velocity is measured (it is slow).
 
     Returns:
         Columns `COLUMNS`. Quantities: "EW:<line>" [Angstrom], "depth:<line>", "flux:<wavelength>", "RV" [km/s], and the
         scores rms, mae, bias, ssim, chi2, coverage, width (in `mean`).
 
     Raises:
-        ValueError: samples or truth of another shape than the spectra.
+        ValueError: samples or truth of another shape than the spectra, or a line of an unknown name.
     """
+    asked = list(LINES.values()) if lines is None else [lines] if isinstance(lines, str) else lines
+    known_lines = [find_line(line) if isinstance(line, str) else line for line in asked]
     if samples.draws.shape[1:] != spectra.flux.shape or np.shape(known.truth) != spectra.flux.shape:
         raise ValueError(f"draws {samples.draws.shape} and truth {np.shape(known.truth)} do not belong to spectra of "
                          f"{spectra.flux.shape}; ask about the same stars.")
     at = np.asarray(spectra.meta["snr_g"] if snr is None else snr, dtype=np.float64)
     at = np.broadcast_to(at, len(spectra))
-    parts = [*_lines(samples, spectra, known, list(LINES.values()) if lines is None else lines, at, seed),
+    parts = [*_lines(samples, spectra, known, known_lines, at, seed),
              *_pixels(samples, spectra, known, at, seed), *_scores(samples, spectra, known, at),
              *_velocity(samples, spectra, known, at, seed, rv_draws)]
     return pd.concat([p for p in parts if len(p)], ignore_index=True)
