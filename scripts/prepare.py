@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from core.data import lamost, real_stars, synthetic
@@ -25,7 +26,7 @@ from core.models.mixture import Mixture
 from core.models.prior_fit import Recipe, build, moved, save
 from core.models.sky_fit import fit_sky
 from core.models.templates import NATIVE, Templates
-from scripts.prepare_check import figures
+from scripts.prepare_check import figures, speed
 from scripts.prepare_labels import labels
 from scripts.prepare_noise import noise
 
@@ -99,7 +100,7 @@ def main() -> None:
             part.add_argument(f"--{option}", type=Path, default=ROOT.parent / "shared" / place, help=what)
     args = parser.parse_args()
     if args.check:
-        print(figures().to_string(index=False))
+        print(pd.concat([figures(), speed()]).to_string(index=False))
         return
     for name in [args.part] if args.part else PARTS:
         run, sources = PARTS[name]

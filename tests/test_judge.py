@@ -168,18 +168,41 @@ def table_of(gap: float, width: float, rng: np.random.Generator) -> pd.DataFrame
     draws = middle + width * 0.1 * rng.standard_normal((32, 400))
     names = [str(i) for i in range(400)]
     parts = [rows_of(names, "m", q, "1", 20.0, truth, draws, 0) for q in (*judge_pages._STRONG, "RV", "logg", "[Fe/H]")]
+    # the same error in dex of Teff
+    parts.append(rows_of(names, "m", "Teff", "K", 20.0, 5000 * 10 ** (truth - 2), 5000 * 10 ** (draws - 2), 0))
     return pd.concat(parts).assign(sample="simulated")
 
 
 def test_the_gates_let_the_good_pass_and_mark_the_bad(rng):
-    widths = pd.Series(2.0, index=list(judge_pages._STRONG))
+    widths = pd.Series(2.0, index=[*judge_pages._STRONG, "Teff"]) * ([1] * len(judge_pages._STRONG) + [2500])
     good = judge_pages.gates(evaluate_judge.card(table_of(0.0, 1.0, rng)), widths, "simulated").iloc[0]
     bad = judge_pages.gates(evaluate_judge.card(table_of(0.2, 1.0, rng)), widths, "simulated").iloc[0]
     narrow = judge_pages.gates(evaluate_judge.card(table_of(0.0, 0.5, rng)), widths, "simulated").iloc[0]
-    gates = ["EW bias [%]", "logg bias", "[Fe/H] bias"]
+    gates = ["EW bias [%]", "Teff bias [dex]", "logg bias", "[Fe/H] bias"]
     assert not any(str(good[g]).endswith("x") for g in [*gates, "EWs inside"])
     assert all(str(bad[g]).endswith("x") for g in gates)
     assert str(narrow["EWs inside"]).endswith("x")
+
+
+def test_teff_s_bias_is_in_dex_of_the_median_star(rng):
+    rows = table_of(0.01, 1.0, rng)
+    widths = judge_pages.sizes(rows)
+    known = rows[rows["quantity"].eq("Teff")]
+    assert widths["Teff"] == pytest.approx(known["truth"].median())
+    assert widths["EW:H alpha"] == pytest.approx(rows["truth"][rows["quantity"].eq("EW:H alpha")].abs().mean())
+    card = evaluate_judge.card(rows)
+    shown = judge_pages.gates(card, widths, "simulated").iloc[0]["Teff bias [dex]"]
+    odd = np.median(known["mean"] - known["truth"])
+    assert float(shown) == pytest.approx(abs(odd) / known["truth"].median() / np.log(10), rel=0.01)
+    assert judge_pages.gates(card, widths.drop("Teff"), "simulated").iloc[0]["Teff bias [dex]"] == "-"
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0.59, "0.59 x"), (0.60, "0.60 ."), (0.655, "0.66 ."), (0.66, "0.66"),
+                                              (0.70, "0.70"), (0.71, "0.71 ."), (0.75, "0.75 ."), (0.76, "0.76 x")])
+def test_intervals_tell_which_gate_they_miss(share, shown, rng):
+    card = evaluate_judge.card(table_of(0.0, 1.0, rng)).assign(coverage=share)
+    row = judge_pages.gates(card, pd.Series(2.0, index=list(judge_pages._STRONG)), "simulated").iloc[0]
+    assert [row["EWs inside"], row["[Fe/H] inside"]] == [shown, shown]
 
 
 def test_the_summary_s_bias_and_scatter_are_those_of_the_rows(rng):
