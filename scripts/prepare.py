@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from core.data import lamost, real_stars, synthetic
+from core.data import hashes, lamost, real_stars, synthetic
 from core.data import sky as sky_data
 from core.data.bundled import make_stars
 from core.data.grid import WAVE
@@ -90,9 +91,23 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[tuple[str, st
 }  # fmt: skip
 
 
+def listed() -> list[Path]:
+    """The committed files that have no card with their own hash: the list of hashes answers for them."""
+    out = []
+    for file in sorted(hashes.FOLDER.glob("*.safetensors")):
+        card = file.with_suffix(".json")
+        if not card.exists():
+            out.append(file)
+        elif "sha256" not in json.loads(card.read_text()):
+            out += [file, card]
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m scripts.prepare", description=__doc__)
     parser.add_argument("--check", action="store_true", help="print the figures wanted and measured, and stop")
+    parser.add_argument("--sums", action="store_true", help=f"write checkpoints/{hashes.LIST} of the files as they lie "
+                        "there, and stop: after taking files of another branch, never to silence a refusal")
     parts = parser.add_subparsers(dest="part", metavar="part", help="which; all of them, in this order, without")
     for name, (run, sources) in PARTS.items():
         part = parts.add_parser(name, help=run.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -101,6 +116,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.check:
         print(pd.concat([figures(), speed()]).to_string(index=False))
+        return
+    if args.sums:
+        hashes.record(*listed())
         return
     for name in [args.part] if args.part else PARTS:
         run, sources = PARTS[name]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
 from core.data.grid import N_PIXELS, WAVE
+from core.data.hashes import record, verified
 from core.spectrum import Array, Kernel, Spectra, star_seed
 
 #: g-band window [Angstrom] whose median flux / sigma is LAMOST's SN_G, to 1.1 % for 90 % of plate B6212
@@ -132,8 +133,9 @@ class NoiseModel:
         """The committed model.
 
         Raises:
-            ValueError: the file is missing or not a noise model.
+            ValueError: the file is missing, changed or not a noise model.
         """
+        verified(path)
         try:
             arrays = load_file(path)
         except Exception as error:
@@ -148,6 +150,7 @@ class NoiseModel:
         """Write the numbers as float32 safetensors."""
         names = self.__dataclass_fields__
         save_file({name: np.ascontiguousarray(getattr(self, name), dtype=np.float32) for name in names}, path)
+        record(path)
 
     @property
     def noise(self) -> Kernel:

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.ndimage import gaussian_filter1d
 
+from core.data.hashes import record, verified
 from core.spectrum import Array
 
 FILE = Path(__file__).resolve().parents[2] / "checkpoints" / "reality.safetensors"
@@ -42,8 +43,9 @@ class Reality:
         """The committed numbers.
 
         Raises:
-            ValueError: the file is missing or something else.
+            ValueError: the file is missing, changed or something else.
         """
+        verified(path)
         try:
             return cls(**{name: value.astype(np.float64) for name, value in load_file(path).items()})
         except (OSError, TypeError, ValueError, SafetensorError) as error:
@@ -53,6 +55,7 @@ class Reality:
         """Write the numbers as float16 (their errors are percents, float16's are .05 %)."""
         names = ("mean", "factors", "spread")
         save_file({n: np.ascontiguousarray(getattr(self, n), dtype=np.float16) for n in names}, path)
+        record(path)
 
     def __call__(self, labels: Array, rng: np.random.Generator) -> Array:
         """A draw for each star, (n, L); labels (n, 28) in the library's order."""

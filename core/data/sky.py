@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from core.data.grid import WAVE
+from core.data.hashes import record, verified
 from core.spectrum import Array
 
 FILE = Path(__file__).resolve().parents[2] / "checkpoints" / "sky.safetensors"
@@ -26,8 +27,9 @@ def patterns(path: Path = FILE) -> Array:
     bands in another mixture, which the strengths answer for in part.
 
     Raises:
-        ValueError: the file is missing or something else.
+        ValueError: the file is missing, changed or something else.
     """
+    verified(path)
     try:
         out = load_file(path)["patterns"].astype(np.float64)
     except (OSError, KeyError, ValueError, SafetensorError) as error:
@@ -61,3 +63,4 @@ def learn(z: Array, count: int) -> Array:
 def save(rows: Array, path: Path = FILE) -> None:
     """Write the patterns as float16."""
     save_file({"patterns": np.ascontiguousarray(rows, dtype=np.float16)}, path)
+    record(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.ndimage import correlate1d
 from scipy.spatial import ConvexHull
 
+from core.data.hashes import digest
 from core.spectrum import Array
 
 FILE = Path(__file__).resolve().parents[2] / "checkpoints" / "library.safetensors"
@@ -62,12 +62,6 @@ class Library:
     def log_continuum(self, rows: Any = slice(None)) -> Array:
         """(n, Q) ln continuum of the chosen stars, mean 0."""
         return self.continuum_mean + self.continuum_coefficients[rows] @ self.continuum_basis
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def broaden(flux: npt.ArrayLike, step: float, resolution: float, from_resolution: float = R_LIBRARY) -> Array:

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from core.data import synthetic
+from core.data.hashes import digest
 from core.data.synthetic import Library
 from core.spectrum import Array
 
@@ -117,7 +118,7 @@ def save(parameters: dict[str, Tensor], library: Library, path: Path = FILE) -> 
     save_file({name: value.contiguous() for name, value in parameters.items()}, path)
     card = {"what": "the emulator's kernel: ln of lengths and weights, mixing matrix, centre and scale of its inputs",
             "fitted_on": f"Sobol index < {HELD_OUT}",
-            "library_sha256": library.sha256, "sha256": synthetic.digest(path)}
+            "library_sha256": library.sha256, "sha256": digest(path)}
     Path(path).with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
 
 
@@ -192,7 +193,7 @@ class Emulator(nn.Module):
         if not path.is_file() or not path.with_suffix(".json").is_file():
             raise ValueError(f"{path} or its card is missing; run `python -m scripts.prepare`.")
         card = json.loads(path.with_suffix(".json").read_text())
-        if card.get("library_sha256") != stars.sha256 or card.get("sha256") != synthetic.digest(path):
+        if card.get("library_sha256") != stars.sha256 or card.get("sha256") != digest(path):
             raise ValueError(f"{path} does not match its card or the library of SHA-256 {stars.sha256[:12]}...; "
                              "take both from the repository again or run `python -m scripts.prepare`.")
         return cls(stars, load_file(path))

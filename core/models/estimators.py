@@ -16,6 +16,7 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
 from core.data.grid import WAVE
+from core.data.hashes import record, verified
 from core.models import label_errors
 from core.spectrum import LABELS, Array
 
@@ -131,6 +132,7 @@ class LabelEstimator(ABC):
         card = {"version": VERSION, "kind": self.kind, "rebin": self.rebin, "labels": list(LABELS)}
         arrays = {name: np.ascontiguousarray(a) for name, a in (self._fitted() | {"wave": self.wave}).items()}
         save_file(arrays, path, metadata={"card": json.dumps(card)})
+        record(path)
 
     @classmethod
     def load(cls, path: Path, wave: npt.ArrayLike = WAVE) -> LabelEstimator:
@@ -140,8 +142,9 @@ class LabelEstimator(ABC):
             wave: grid it will be asked on.
 
         Raises:
-            ValueError: no such file, another version, kind or labels, or another grid.
+            ValueError: no such file, a changed one, another version, kind or labels, or another grid.
         """
+        path = verified(path)
         try:
             with safe_open(path, framework="numpy") as file:
                 card: dict[str, Any] = json.loads((file.metadata() or {})["card"])

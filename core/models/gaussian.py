@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.data.grid import CURVE_BASIS, N_PIXELS, check_grid
+from core.data.hashes import record, verified
 from core.models.observation import Observation, PointEstimate, Reconstructor, check_draws, normals
 from core.models.whitening import Whitener
 from core.spectrum import star_seed
@@ -37,8 +38,9 @@ class GaussianPrior:
         """The committed prior.
 
         Raises:
-            ValueError: the file is missing or something else.
+            ValueError: the file is missing, changed or something else.
         """
+        verified(path)
         try:
             a = {name: value.float() for name, value in load_file(path).items()}
             return cls(a["mean"], a["factors"], a["residual"].exp())
@@ -59,6 +61,7 @@ class GaussianPrior:
         """Write as float16."""
         save_file({"mean": self.mean, "factors": self.factors.half().contiguous(),
                    "residual": self.residual.clamp_min(1e-9).log().half()}, path)
+        record(path)
 
 
 class PCA(PointEstimate):

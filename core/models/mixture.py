@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from core.data.grid import CURVE_BASIS, N_PIXELS, check_grid
+from core.data.hashes import verified
 from core.data.instrument import MARGIN, MAX_VELOCITY
 from core.models.observation import Observation
 from core.models.star_posterior import Pair, StarPosterior
@@ -95,8 +96,10 @@ class Mixture:
         """The committed mixture.
 
         Raises:
-            ValueError: the file is missing or holds no mixture.
+            ValueError: the file is missing, changed or holds no mixture.
         """
+        for file in (path, path.with_suffix(".json")):
+            verified(file)
         try:
             a = {name: value.float() for name, value in load_file(path).items()}
             kinds = json.loads(path.with_suffix(".json").read_text())["kinds"]

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from core.data.hashes import record, verified
 from core.models.mixture import Mixture
 from core.models.star_posterior import StarPosterior
 from core.spectrum import LABELS, Array
@@ -42,8 +43,9 @@ class MixtureLabels:
         """The committed one.
 
         Raises:
-            ValueError: the file is missing or something else.
+            ValueError: the file is missing, changed or something else.
         """
+        verified(path)
         try:
             return cls(**{name: a.float() for name, a in load_file(path).items()})
         except (OSError, TypeError, ValueError, SafetensorError) as error:
@@ -52,6 +54,7 @@ class MixtureLabels:
     def save(self, path: Path = FILE) -> None:
         """Write the numbers."""
         save_file({n: getattr(self, n).contiguous() for n in ("constant", "slope", "scatter")}, path)
+        record(path)
 
     def draw(self, posterior: StarPosterior, n: int, rng: np.random.Generator) -> Array:
         """(n, 5) labels in the order and units of core.spectrum.LABELS.

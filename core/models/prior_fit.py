@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from core.data.grid import N_PIXELS, WAVE
+from core.data.hashes import record
 from core.data.instrument import MARGIN, MAX_VELOCITY
 from core.data.noise import NoiseModel
 from core.data.reality import Reality, fit_reality, label_features
@@ -256,3 +257,4 @@ def save(mixture: Mixture, card: dict[str, object], path: Path = MODEL_FILE) -> 
               "taps": mixture.taps, "scales": torch.tensor(mixture.scales)}
     save_file({name: value.contiguous() for name, value in arrays.items()}, path)
     path.with_suffix(".json").write_text(json.dumps({"kinds": mixture.kinds, **card}, indent=1) + "\n")
+    record(path, path.with_suffix(".json"))
