@@ -153,6 +153,7 @@ _ASK = """
 import json, sys
 from pathlib import Path
 from core.models.estimators import RidgeLabels
+from core.models.samplers import Diverged
 from core.pipeline import ddpm, judged, reconstruct
 from scripts.judge_origin import CHECKPOINTS, hashes
 from scripts.judge_stars import simulated
@@ -163,7 +164,10 @@ for method in ("noisy", "pca", "wiener", "dps", "mixture", "mmps", "pigdm", "exa
     for file in away:
         file.rename(file.with_suffix(".away"))
     asked = asked or simulated(20.0, 1)
-    samples = reconstruct(asked.spectra, method, 1, 0, **quick.get(method, {}))
+    try:
+        samples = reconstruct(asked.spectra, method, 1, 0, **quick.get(method, {}))
+    except Diverged:
+        pass  # in so few calls draws run away, and all that there is to load has been loaded
     if method == "noisy":
         judged(samples, asked.spectra, asked.truth, asked.labels, RidgeLabels.load(CHECKPOINTS / "ridge.safetensors"))
     for file in away:
