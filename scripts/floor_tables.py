@@ -185,6 +185,7 @@ def short(table: pd.DataFrame) -> pd.DataFrame:
     out = pd.DataFrame({
         "stars": whole["stars"], "typical star": whole["median_star"].round(2),
         "spectrum": [f"{r:.2f} +- {e:.2f}" for r, e in zip(whole["rho"], whole["rho_err"], strict=True)],
-        "without the worst star": whole["without_worst"].round(2), "its share": whole["worst_share"].astype(float).round(2),
+        "without the worst star": whole["without_worst"].round(2),
+        "its share": whole["worst_share"].astype(float).round(2),
         "over what is reached": whole["rho_low"].round(2)})
     return out.join(pd.Series(ew, index=lines.min().index, name="EW")).reset_index()
