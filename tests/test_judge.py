@@ -16,6 +16,7 @@ import pytest
 from core.metrics.table import rows_of
 from core.pipeline import METHODS, reconstruct
 from scripts import evaluate_judge, judge_pages
+from scripts.exact_pages import of_the_mean
 from scripts.judge_stars import SEED, SNR, Asked, simulated
 
 
@@ -211,3 +212,23 @@ def test_the_summary_s_bias_and_scatter_are_those_of_the_rows(rng):
     assert card.loc["RV", "scatter"] == pytest.approx(0.1, rel=0.2)
     assert card.loc["RV", "stars"] == 400
     assert 20.0 in SNR
+
+
+def test_few_draws_are_taken_off_an_error_and_a_point_estimate_keeps_its_own():
+    rng = np.random.default_rng(5)
+    truth, sigma, rows = 1.0, 0.3, []
+    for method, n in (("few", 4), ("many", 400), ("point", 1)):
+        for star in range(300):
+            centre = rng.normal(truth, sigma, 50)  # posterior means of fifty pixels
+            draws = rng.normal(centre, sigma, (n, 50)) if n > 1 else centre[None]
+            key = {"sample": "simulated", "method": method, "star": star, "snr": 10.0}
+            width = draws.std(axis=0, ddof=1) if n > 1 else np.zeros(50)
+            rows += [{**key, "quantity": "rms", "mean": np.sqrt(np.mean((draws.mean(0) - truth) ** 2)), "n": 1},
+                     {**key, "quantity": "width", "mean": np.sqrt(np.mean(width**2)), "n": 1},
+                     {**key, "quantity": "Teff", "mean": 5000.0, "n": n}]
+    table = pd.DataFrame(rows)
+    raw, mended = (t[t["quantity"] == "rms"].groupby("method")["mean"].apply(lambda x: np.sqrt(np.mean(x**2)))
+                   for t in (table, of_the_mean(table)))
+    assert raw["few"] > 1.08 * raw["many"]  # the control: left in, they count
+    assert mended["few"] == pytest.approx(mended["many"], rel=0.03)
+    assert mended["point"] == pytest.approx(raw["point"])
