@@ -196,7 +196,7 @@ def test_no_draws_are_refused(method, n):
 
 def test_another_grid_is_refused(method):
     one = torch.ones(1, 100, dtype=torch.float64)
-    with pytest.raises(ValueError, match=f"the network knows {N_PIXELS}"):
+    with pytest.raises(ValueError, match=f"the prior knows {N_PIXELS}"):
         method.sample(Observation(torch.linspace(4000, 5000, 100), one, one, ("a",)), 1, 0)
 
 
