@@ -19,6 +19,7 @@ from core.data.reality import Reality
 from core.data.simulator import Simulator
 from core.figures import compose, paper
 from core.models.templates import NATIVE, Templates
+from scripts.floor_tables import against_floor, judged
 from scripts.training_report import training
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,7 +122,7 @@ def reality(_: argparse.Namespace) -> None:
 
 
 def judge(_: argparse.Namespace) -> None:
-    """docs/judge_*.png and .pdf: bias and scatter, coverage, ranks, EW scatter and audit curves, from results/."""
+    """docs/judge_*.png and .pdf: bias and scatter, coverage, ranks, EW scatter, audit curves and rho, from results/."""
     table = pd.read_parquet(ROOT / "results" / "judge.parquet").astype(
         {name: str for name in ("star", "method", "quantity", "unit", "sample")})
     lines = pd.read_parquet(ROOT / "results" / "audit.parquet")
@@ -134,6 +135,8 @@ def judge(_: argparse.Namespace) -> None:
     sheets |= {"ranks_mgb": compose.rank_check(table, "EW:Mg b", drawn), "pit_feh": compose.pit(table, "[Fe/H]", drawn),
                "ew_mgb": compose.ew_scatter(table, "Mg b", snr=20.0)}
     sheets |= {f"audit_{name}": compose.audit_curves(lines, name) for name in ("put_in", "take_out")}
+    floor = pd.read_parquet(ROOT / "results" / "floor_stars.parquet")
+    sheets |= {"rho": compose.rho_curve(against_floor(floor, judged(ROOT / "results" / "judge.parquet")))}
     for name, sheet in sheets.items():
         figure = paper.draw(sheet)
         for kind in ("png", "pdf"):

@@ -175,6 +175,15 @@ def tables(work: Path, results: Path) -> None:
     fill(DOCS / "judge.md", {"rho": short(rho_all)})
 
 
+def against_floor(stars: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """What `core.figures.compose.rho_curve` draws: each star's floor of the whole spectrum, and each method's rms."""
+    out = stars[["star", "snr", "ok"]].assign(rms_floor=np.sqrt(stars["width:all"]))
+    whole = judged[judged["quantity"] == "rms"]
+    own = whole.assign(rms=np.sqrt((whole["mse"] - whole["extra"]).clip(lower=0.0)))
+    wide = own.pivot(index=["star", "snr"], columns="method", values="rms").add_prefix("rms:")
+    return out.merge(wide.reset_index(), on=["star", "snr"], how="left")
+
+
 def short(table: pd.DataFrame) -> pd.DataFrame:
     """The page's rho, a row a method and S/N: of whole spectra, and of equivalent widths (least, middle, most line)."""
     key = ["method", "snr"]
