@@ -109,7 +109,7 @@ def coverages(table: pd.DataFrame, methods: tuple[str, ...] = ("exact", "mixture
             row[q] = inside(part) if len(part) else np.nan
         mine = table[(table["sample"] == sample) & (table["method"] == method) & (table["snr"] == snr)]
         rms, width = ((mine.loc[mine["quantity"] == q, "mean"] ** 2).sum() for q in ("rms", "width"))
-        out.append(row | {"z2": rms / width if width else np.nan})
+        out.append(row | {"z2": float(rms) / float(width) if width else np.nan})
     return pd.DataFrame(out)
 
 
