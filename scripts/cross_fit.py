@@ -5,7 +5,6 @@ Folds are the stars' numbers modulo four; 0 is held out and left behind when the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,11 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core.checkpoint import sha256
 from core.data import real_stars
 from core.models.mixture import Mixture
 from core.models.prior_fit import Recipe, join
 from core.models.real_components import MOST, autocorrelation, left_out_residual, real_components, taps_of
 from core.spectrum import Array, Spectra
+from scripts.pages import with_error
 
 ROOT = Path(__file__).resolve().parents[1]
 SNR = (10.0, 50.0)
@@ -41,7 +42,7 @@ def made_by() -> str:
     """Ten digits for the checkpoints and the code that a piece hangs on: pieces of other ones are not taken for it."""
     files = [*(ROOT / "core" / "models").glob("*.py"), *(ROOT / "core" / "data").glob("*.py"),
              *(ROOT / "scripts").glob("evaluate_*.py"), *(ROOT / "checkpoints").glob("*.safetensors")]
-    return hashlib.sha256(b"".join(f.read_bytes() for f in sorted(files))).hexdigest()[:10]
+    return sha256(*sorted(files))[:10]
 
 
 def kept(name: str, make: Callable[..., pd.DataFrame], *what: Any) -> pd.DataFrame:
@@ -123,8 +124,6 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     for name in ("pixel_coverage", "ew_coverage", "chi2", "median_chi2"):
         out[name] = table[name].map("{:.2f}".format)
     out["rms"] = table["rms"].map("{:.4f}".format)
-    gap, error = table["d_evidence"], table["d_evidence_err"]
-    out["d_evidence"] = [f"{g:.2f} +- {e:.2f}" for g, e in zip(gap, error, strict=True)]
+    out["d_evidence"] = with_error(table, "d_evidence")
     out["median_d_evidence"] = table["median_d_evidence"].map("{:.2f}".format)
-    gap, error = 100 * table["d_log_rms"], 100 * table["d_log_rms_err"]
-    return out.assign(d_rms_percent=[f"{g:.1f} +- {e:.1f}" for g, e in zip(gap, error, strict=True)])
+    return out.assign(d_rms_percent=with_error(table, "d_log_rms", 1, 100))

@@ -21,7 +21,7 @@ from scripts.cross_fit import SNR, Real, compared, independent, joint, kept, kep
 from scripts.evaluate_choice import asked
 from scripts.evaluate_reality import prior_of
 from scripts.evaluate_without import gaps_of, learning
-from scripts.pages import DOCS, fill
+from scripts.pages import DOCS, fill, with_error
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDS = (1, 2, 3)
@@ -132,7 +132,7 @@ def cross(args: argparse.Namespace) -> None:
     reality = reality_table(reality_rows(libraries, args.simulated))
     table = pd.concat([both.assign(half="real"), reality.assign(half="reality of physics")])
     table.round(5).to_csv(ROOT / "results" / "prior_cross_validation.csv", index=False)
-    gap = [f"{g:.1f} +- {e:.1f}" for g, e in zip(reality["d_evidence"], reality["d_evidence_err"], strict=True)]
+    gap = with_error(reality, "d_evidence", 1)
     fill(DOCS / "results.md", {"cross-real": shown(both), "cross-reality": reality.drop(columns="d_evidence_err")
                                .assign(d_evidence=gap).round(2)})
     print(table.round(4).to_string())

@@ -24,7 +24,7 @@ from core.models.templates import NATIVE, Templates
 from core.spectrum import Array, Spectra
 from scripts.cross_fit import kept
 from scripts.evaluate_mixture import in_clean_units, scores
-from scripts.pages import DOCS, fill
+from scripts.pages import DOCS, fill, with_error
 
 ROOT = Path(__file__).resolve().parents[1]
 _SEED, _SNR = 515151, 5.0
@@ -82,7 +82,7 @@ def page(table: pd.DataFrame) -> None:
     for name in ("median_rms", "wiener"):
         short[name] = table[name].map("{:.4f}".format)
     for name in ("median_gain", "rms_gain"):
-        short[name] = [f"{g:.1f} +- {e:.1f}" for g, e in zip(table[name], table[f"{name}_err"], strict=True)]
+        short[name] = with_error(table, name, 1)
     fill(DOCS / "results.md", {"mixture-gain": short.assign(star_gain=table["star_gain"].map("{:.1f}".format))})
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from core.data.hashes import digest
 from core.metrics.calibration import summary
 from core.models.estimators import RidgeLabels
 from core.pipeline import METHODS, build, evaluate, judged, reconstruct
@@ -174,7 +175,7 @@ def judge(args: argparse.Namespace) -> None:
     methods = args.methods.split(",") if args.methods else list(METHODS)
     for method in methods:
         build(method)  # an unknown name is refused now and not in an hour
-    every = {f.name: hashlib.sha256(f.read_bytes()).hexdigest()[:16]
+    every = {f.name: digest(f)[:16]
              for f in sorted((ROOT / "checkpoints").glob("*.safetensors"))}
     hangs_on = [every, args.draws, args.slow_draws, args.number, args.real, args.slow, SEED]
     stamp = hashlib.sha256(json.dumps(hangs_on).encode()).hexdigest()[:12]

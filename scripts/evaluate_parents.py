@@ -12,7 +12,7 @@ import torch
 from core.data import real_stars
 from scripts.cross_fit import kept
 from scripts.evaluate_reality import kind_of, rows_of
-from scripts.pages import DOCS, fill
+from scripts.pages import DOCS, fill, with_error
 
 ROOT = Path(__file__).resolve().parents[1]
 SNR = (10.0, 20.0, 50.0)
@@ -55,7 +55,7 @@ def page(table: pd.DataFrame) -> None:
     for name in ("rms_both", "rms_parent"):
         short[name] = table[name].map("{:.4f}".format)
     for name in ("rms_ratio", "typical_ratio"):
-        short[name] = [f"{r:.3f} +- {e:.3f}" for r, e in zip(table[name], table[f"{name}_err"], strict=True)]
+        short[name] = with_error(table, name, 3)
     fill(DOCS / "results.md", {"reality-parents": short.assign(better=table["better"].map("{:.2f}".format))})
 
 

@@ -19,7 +19,7 @@ from core.models.mixture import Mixture
 from core.models.observation import Observation
 from core.models.prior_fit import Recipe, synthetic_of
 from core.spectrum import WHITE, Array, Spectra, star_seed
-from scripts.pages import DOCS, fill
+from scripts.pages import DOCS, fill, with_error
 
 ROOT = Path(__file__).resolve().parents[1]
 WHITE_SNR, LAMOST_SNR = (10.0, 20.0, 50.0, 100.0), (5.0, 10.0, 20.0, 30.0, 50.0, 100.0)
@@ -169,7 +169,7 @@ def page(table: pd.DataFrame) -> None:
     def short(part: pd.DataFrame, *names: str) -> pd.DataFrame:
         out = part[list(names)].copy()
         out["snr"] = out["snr"].map("{:.0f}".format)
-        out["rms"] = [f"{r:.4f} +- {e:.4f}" for r, e in zip(part["rms"], part["rms_err"], strict=True)]
+        out["rms"] = with_error(part, "rms", 4)
         for name in ("pixel_coverage", "ew_coverage", "chi2", "median_chi2", "real_weight", "flagged"):
             if name in out:
                 out[name] = part[name].map("{:.2f}".format)

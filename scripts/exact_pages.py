@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scripts.pages import DOCS, fill
+from scripts.pages import DOCS, fill, with_error
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 _RIVALS = ("mixture", "wiener", "noisy")
@@ -119,8 +119,7 @@ def pages() -> None:
     ratio, cover = ratios(table), coverages(table)
     ratio.round(4).to_csv(RESULTS / "exact_ratios.csv", index=False)
     cover.round(4).to_csv(RESULTS / "exact_coverage.csv", index=False)
-    told = {name: [f"{r:.3f} +- {e:.3f}" for r, e in zip(ratio[name], ratio[f"{name}_err"], strict=True)]
-            for name in ("rms", "pooled", "EW")}
+    told = {name: with_error(ratio, name, 3) for name in ("rms", "pooled", "EW")}
     short = ratio.assign(**told)
     shown = short[["sample", "over", "snr", "stars", "rms", "pooled", "worse", "EW"]]
     fill(DOCS / "results.md", {"exact-ratios": shown.round(3),

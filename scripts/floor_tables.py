@@ -11,7 +11,7 @@ from scipy.stats import kstest
 
 from core.metrics.floor import rho
 from core.spectrum import Array
-from scripts.pages import DOCS, fill
+from scripts.pages import DOCS, fill, with_error
 
 _MISFIT, _UNFIT, _BELOW, _STUCK = 4.0, 2.0, 25.0, 0.03
 _UNITS = {"all": "continuum", "lines": "continuum", "Teff": "K", "RV": "km/s"}
@@ -193,7 +193,7 @@ def short(table: pd.DataFrame) -> pd.DataFrame:
           zip(lines.min(), lines.median(), lines.max(), strict=True)]
     out = pd.DataFrame({
         "stars": whole["stars"], "typical star": whole["median_star"].round(2),
-        "spectrum": [f"{r:.2f} +- {e:.2f}" for r, e in zip(whole["rho"], whole["rho_err"], strict=True)],
+        "spectrum": with_error(whole, "rho"),
         "without the worst star": whole["without_worst"].round(2),
         "its share": whole["worst_share"].astype(float).round(2),
         "over what is reached": whole["rho_low"].round(2)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.data.hashes import digest
 from scripts.judge_stars import SEED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,7 +56,7 @@ def hashes(method: str) -> dict[str, str]:
     """First 16 digits of the sha256 of each checkpoint that a method's rows hang on."""
     names = sorted({*COMMON, *OWN[method]}) if method in OWN else sorted(f.stem for f in CHECKPOINTS.glob("*.saf*"))
     files = [CHECKPOINTS / f"{name}.safetensors" for name in names]
-    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest()[:16] if f.exists() else "missing" for f in files}
+    return {f.name: digest(f)[:16] if f.exists() else "missing" for f in files}
 
 
 def device(cuda: bool) -> str:

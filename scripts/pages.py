@@ -9,6 +9,12 @@ import pandas as pd
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
+def with_error(frame: pd.DataFrame, name: str, digits: int = 2, factor: float = 1.0) -> list[str]:
+    """A column and its error, the column `<name>_err`, as one: "1.23 +- 0.04"; both times `factor`."""
+    pairs = zip(factor * frame[name], factor * frame[f"{name}_err"], strict=True)
+    return [f"{value:.{digits}f} +- {error:.{digits}f}" for value, error in pairs]
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A small table as Markdown."""
     rows = [table.columns, ["---"] * table.shape[1], *table.values]

@@ -21,7 +21,7 @@ from core.data.noise_measure import (
     table,
     template_space,
 )
-from scripts.pages import DOCS, fill
+from scripts.pages import DOCS, fill, with_error
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -64,9 +64,6 @@ def noise(args: argparse.Namespace) -> None:
 
 def _into_docs(page: Path, measured: pd.DataFrame, proper: pd.DataFrame, results: Path) -> None:
     """Put the tables between their marks on the page, so that text and numbers come from one run."""
-    def with_error(frame: pd.DataFrame, name: str, digits: int = 2) -> list[str]:
-        return [f"{v:.{digits}f} +- {e:.{digits}f}" for v, e in zip(frame[name], frame[f"{name}_err"], strict=True)]
-
     clean = measured[measured["pixels"] == "clean"]
     main = pd.DataFrame({"residual": clean["residual"], "region [Angstrom]": clean["region"],
                          "S/N": [f"{a:.0f}-{b:.0f}" for a, b in zip(clean["snr_low"], clean["snr_high"], strict=True)],

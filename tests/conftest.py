@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from core.training.stars import RealStars
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,3 +34,17 @@ def rng() -> np.random.Generator:
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Samplers give their draws whatever they are, for tests of form and of how far they go (else: test_away.py)."""
     monkeypatch.setattr("core.models.posterior._Flat.checked", False)
+
+
+@pytest.fixture(scope="module")
+def real() -> RealStars:
+    """Real stars of a small mixture, for what is asked of training."""
+    from test_mixture import small_mixture  # here: the other tests need not wait for it
+
+    from core.models.mixture import Mixture
+    from core.models.precondition import Precondition
+    from core.training.stars import RealStars
+
+    one = small_mixture()
+    mixture = Mixture(one.log_weight, one.mean, one.factors, one.residual, ["physics", "real", "real"], 0.3)
+    return RealStars(mixture, Precondition(mixture))

@@ -9,25 +9,14 @@ from argparse import Namespace
 import numpy as np
 import pytest
 import torch
-from test_mixture import small_mixture
 
 from core.data.dataset import Batch
 from core.data.grid import N_PIXELS
-from core.models.mixture import Mixture
-from core.models.precondition import Precondition
 from core.training import feed as feeding
 from core.training.feed import OWN, Bank, Feed
-from core.training.stars import RealStars
 from scripts.train import Recipe, build, kept_seed, seconds, seed_after, train
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def real() -> RealStars:
-    one = small_mixture()
-    mixture = Mixture(one.log_weight, one.mean, one.factors, one.residual, ["physics", "real", "real"], 0.3)
-    return RealStars(mixture, Precondition(mixture))
 
 
 def generator(seed: int = 1) -> torch.Generator:

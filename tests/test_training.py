@@ -9,17 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_mixture import small_mixture
 from torch import Tensor, nn
 
 from core.data.grid import N_PIXELS
-from core.models.mixture import Mixture
 from core.models.network import PlainDDPM, Preconditioned
-from core.models.precondition import Precondition
 from core.models.supervised import ConditionalDDPM, DnCNN
 from core.models.unet import UNet, UNetConfig
 from core.training.loop import Run, TrainConfig, fit
-from core.training.stars import RealStars, correlated, in_uncertain_units, noise_levels
+from core.training.stars import correlated, in_uncertain_units, noise_levels
 from core.training.tasks import DDPMTask, DenoiserTask, DnCNNTask, SupervisedTask, Task, misfit
 from scripts.train import NAMES, RECIPES, build
 
@@ -176,13 +173,6 @@ def test_it_is_looked_at_about_fifty_times_with_averaged_weights(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------- what is trained on
-
-
-@pytest.fixture(scope="module")
-def real() -> RealStars:
-    one = small_mixture()
-    mixture = Mixture(one.log_weight, one.mean, one.factors, one.residual, ["physics", "real", "real"], 0.3)
-    return RealStars(mixture, Precondition(mixture))
 
 
 def generator(seed: int = 1) -> torch.Generator:
