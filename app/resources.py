@@ -182,7 +182,8 @@ def _answer(method: str, draws: int, seed: int, settings: Mapping[str, float], s
     return Answer(
         method, middle[0], samples.quantile(0.16)[0] if wide else None, samples.quantile(0.84)[0] if wide else None,
         fidelity.residual(middle, spectra)[0], float(fidelity.chi_square(middle, spectra)[0]),
-        float(fidelity.chi_square(middle, spectra, lines)[0]), rms(live), rms(live & lines), draws, settings)
+        float(fidelity.chi_square(middle, spectra, lines)[0]), rms(live), rms(live & lines), draws, settings,
+        samples.draws[:, 0] if wide else samples.draws[:1, 0])
 
 
 def _content(spectra: Spectra, lines: fidelity.Mask, reference: Array | None) -> str:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from core.data.grid import vacuum_to_air
+from core.metrics.flags import Flag
 from core.spectrum import Array, Spectra
 
 #: what an observed star's sigma rests on, and what it leaves out: said on the page and in the file (docs/noise.md)
@@ -100,6 +101,9 @@ class Answer:
         rms, rms_lines: rms difference from the look's reference over the same pixels [continuum]; None without one.
         draws: how many it rests on.
         settings: what the method was told, by name.
+        drawn: (n, L) the draws themselves, one row for a method whose answer repeats itself.
+        flags: what the method removed or painted, strongest first.
+        trust: (L,) posterior over prior variance, 0 where data decide and 1 where the prior does; None where unknown.
     """
 
     method: str
@@ -113,6 +117,9 @@ class Answer:
     rms_lines: float | None = None
     draws: int = 1
     settings: Mapping[str, float] = field(default_factory=dict)
+    drawn: Array = field(default_factory=lambda: np.empty((0, 0)), repr=False)
+    flags: tuple[Flag, ...] = ()
+    trust: Array | None = field(default=None, repr=False)
 
     @property
     def bar(self) -> str:
