@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import matplotlib
@@ -19,7 +21,9 @@ from core.figures.style import DASHES, GREY, RC, WIDTHS, style, width
 MM = 1 / 25.4
 DENSE = 1500  #: points of a cloud beyond which it is an image, or the file outgrows a journal's limit
 #: What would differ from run to run is left out of each kind of file.
-METADATA: dict[str, dict[str, str | None]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
+METADATA: dict[str, dict[str, str | None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+#: Matplotlib's settings are one for all threads: of a server's visitors one at a time may set type.
+TYPE = RLock()
 
 
 def _text(text: str) -> str:
@@ -100,8 +104,8 @@ def _keys(sheet: Sheet) -> list[Line2D | Patch]:
 
 
 def draw(sheet: Sheet) -> Figure:
-    """A sheet at one AAS column's width; `save` fits it to another."""
-    with matplotlib.rc_context(RC):
+    """A sheet at one AAS column's width; `written` fits it to another."""
+    with TYPE, matplotlib.rc_context(RC):
         keys = _keys(sheet) if sheet.legend else []
         across = 2 if len(keys) == 4 else 3
         height = sheet.height + 3.2 * -(-len(keys) // across)
@@ -120,13 +124,33 @@ def draw(sheet: Sheet) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: str | Path, journal: str, columns: int = 1) -> Path:
-    """Writes a figure at a journal's width, its height as it is: PDF, SVG (vector) or PNG (600 dots per inch), by name.
+def written(figure: Figure, kind: str, journal: str, columns: int = 1) -> bytes:
+    """A figure as a file at a journal's width, its height as it is: PDF, SVG (vector) or PNG (600 dots per inch).
 
     The same figure gives the same bytes with the same Matplotlib: no date is written and names are not drawn by lot.
 
     Args:
-        figure: of this module; path: its end says which kind; journal, columns: as in `style.width`.
+        figure: of this module; kind: 'pdf', 'svg' or 'png'; journal, columns: as in `style.width`.
+
+    Raises:
+        ValueError: another kind of file, an unknown journal or number of columns.
+    """
+    if kind not in METADATA:
+        raise ValueError(f"{kind!r} is no kind that can be written; ask for {', '.join(METADATA)}.")
+    out = BytesIO()
+    with TYPE, matplotlib.rc_context(RC):
+        figure.set_size_inches(width(journal, columns) * MM, figure.get_size_inches()[1])
+        figure.savefig(out, format=kind, metadata=METADATA[kind])
+    return out.getvalue()
+
+
+def encoded(sheet: Sheet, kind: str, journal: str, columns: int = 1) -> bytes:
+    """A sheet as a file: `written` of `draw`, for callers that want bytes and no figure."""
+    return written(draw(sheet), kind, journal, columns)
+
+
+def save(figure: Figure, path: str | Path, journal: str, columns: int = 1) -> Path:
+    """`written` into a file; the end of its name says which kind.
 
     Returns:
         The path.
@@ -135,9 +159,5 @@ def save(figure: Figure, path: str | Path, journal: str, columns: int = 1) -> Pa
         ValueError: another kind of file, an unknown journal or number of columns.
     """
     path = Path(path)
-    if path.suffix not in METADATA:
-        raise ValueError(f"{path.name!r} is no kind that can be written; end it with {', '.join(METADATA)}.")
-    figure.set_size_inches(width(journal, columns) * MM, figure.get_size_inches()[1])
-    with matplotlib.rc_context(RC):
-        figure.savefig(path, metadata=METADATA[path.suffix])
+    path.write_bytes(written(figure, path.suffix.removeprefix("."), journal, columns))
     return path
