@@ -19,6 +19,7 @@ from core.figures.sheets import BLACK, Panel, Points, Sheet, log_ticks
 from core.figures.style import DASHES, GREY, RC, WIDTHS, style, width
 
 MM = 1 / 25.4
+HATCH = "/////"  #: of what was not measured
 DENSE = 1500  #: points of a cloud beyond which it is an image, or the file outgrows a journal's limit
 #: What would differ from run to run is left out of each kind of file.
 METADATA: dict[str, dict[str, str | None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
@@ -28,7 +29,7 @@ TYPE = RLock()
 
 def _text(text: str) -> str:
     return (text.replace("T_eff", r"$T_\mathrm{eff}$").replace("log g", r"$\log\,g$").replace("ρ", r"$\rho$")
-            .replace("sigma", r"$\sigma$").replace("Angstrom", "Å")
+            .replace("sigma", r"$\sigma$").replace("Angstrom", "Å").replace("chi2", r"$\chi^2$")
             .replace("p = ", r"$p$ = ").replace("p < ", r"$p$ < "))
 
 
@@ -43,7 +44,7 @@ def _points(ax: Axes, points: Points) -> None:
     look: dict[str, Any] = {"color": its.colour, "linestyle": DASHES[its.dash] if points.line else "none",
                             "marker": its.sign if points.mark else "none", "markersize": 3.2, "markevery": points.every,
                             "markerfacecolor": "white" if points.real else its.colour, "markeredgewidth": 0.6,
-                            "linewidth": 0.6 if points.real else 0.9}
+                            "linewidth": 0.6 if points.real else points.weight}
     if points.error is None:
         ax.plot(points.x, points.y, **look)
     else:
@@ -51,14 +52,18 @@ def _points(ax: Axes, points: Points) -> None:
 
 
 def _panel(ax: Axes, panel: Panel) -> None:
+    for spans in panel.spans:
+        for low, high in zip(spans.low, spans.high, strict=True):
+            ax.axvspan(low, high, facecolor="none", edgecolor=GREY, hatch=HATCH, linewidth=0, zorder=0.4)
     for band in panel.bands:
-        ax.fill_between(band.x, band.low, band.high, color=GREY, alpha=0.3, linewidth=0, zorder=0.5)
+        ax.fill_between(band.x, band.low, band.high, color=style(band.method).colour if band.method else GREY,
+                        alpha=0.3, linewidth=0, zorder=0.5)
     for bars in panel.bars:
         its = style(bars.method)
         ax.stairs(bars.height, bars.edges, fill=True, color=its.colour, alpha=0.35, zorder=0.8)
         ax.stairs(bars.height, bars.edges, color=its.colour, linewidth=0.8)
     for rule in panel.rules:
-        ax.plot(rule.x, rule.y, color=BLACK, linewidth=0.6 if rule.dash == "solid" else 1.0,
+        ax.plot(rule.x, rule.y, color=rule.colour, linewidth=rule.weight if rule.dash == "solid" else 1.0,
                 linestyle=DASHES[rule.dash], zorder=1 if rule.dash == "solid" else 3)
     for points in panel.points:
         _points(ax, points)
@@ -73,6 +78,8 @@ def _panel(ax: Axes, panel: Panel) -> None:
         ax.xaxis.set_major_locator(FixedLocator(list(panel.ticks)))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    if panel.y_ticks:
+        ax.yaxis.set_major_locator(FixedLocator(list(panel.y_ticks)))
     if panel.x_range:
         ax.set_xlim(*panel.x_range)
     if panel.y_range:
@@ -95,11 +102,14 @@ def _keys(sheet: Sheet) -> list[Line2D | Patch]:
     if len(sheet.samples) > 1 or sheet.samples[0] == "real":
         keys += [Line2D([], [], color=BLACK, linestyle="none", marker="o", markersize=3.2, markeredgewidth=0.6,
                         markerfacecolor="white" if name == "real" else BLACK, label=name) for name in sheet.samples]
-    named = {rule.label: rule.dash for panel in sheet.panels for rule in panel.rules if rule.label}
-    keys += [Line2D([], [], color=BLACK, linewidth=0.6 if dash == "solid" else 1.0, linestyle=DASHES[dash], label=name)
-             for name, dash in named.items()]
+    named = {rule.label: rule for panel in sheet.panels for rule in panel.rules if rule.label}
+    keys += [Line2D([], [], color=rule.colour, linewidth=0.6 if rule.dash == "solid" else 1.0, label=_text(name),
+                    linestyle=DASHES[rule.dash]) for name, rule in named.items()]
     keys += [Patch(facecolor=GREY, alpha=0.3, label=_text(name)) for name in
              dict.fromkeys(band.label for panel in sheet.panels for band in panel.bands if band.label)]
+    keys += [Patch(facecolor="none", edgecolor=GREY, hatch=HATCH, linewidth=0, label=name) for name in
+             dict.fromkeys(spans.label for panel in sheet.panels for spans in panel.spans
+                           if spans.label and len(spans.low))]
     return keys
 
 

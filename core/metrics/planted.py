@@ -155,7 +155,8 @@ class Verdict:
         method: its name; kept: equivalent width in its answer, less that of its answer without the line [Angstrom];
         error: of `kept`, from how far its draws differ about that; None for a point estimate.
         width: 68 % half-width of the line's equivalent width by the method's own draws [Angstrom], None likewise.
-        share: kept over what was put in, NaN of nothing; flag: of the line; before: one in its place without it.
+        share: kept over what was put in, NaN of nothing; share_error: its error, None likewise.
+        flag: of the line; before: one in its place without it.
     """
 
     method: str
@@ -163,6 +164,7 @@ class Verdict:
     error: float | None
     width: float | None
     share: float
+    share_error: float | None
     flag: Flag | None
     before: Flag | None
 
@@ -185,5 +187,6 @@ def verdict(planted: Planted, method: str, draws: Array, without: Array, flags: 
     error = float(differences.std(ddof=1) / np.sqrt(n)) if n > 1 else None
     low, high = np.quantile(planted.kept(draws), (0.16, 0.84))
     share = kept / planted.ew if planted.ew else float("nan")
-    return Verdict(method, kept, error, float(high - low) / 2 if n > 1 else None, share, planted.own(flags),
-                   planted.own(flags_without))
+    share_error = abs(error / planted.ew) if error is not None and planted.ew else None
+    return Verdict(method, kept, error, float(high - low) / 2 if n > 1 else None, share, share_error,
+                   planted.own(flags), planted.own(flags_without))
