@@ -15,13 +15,12 @@ import pandas as pd
 
 from core.data.grid import vacuum_to_air
 from core.metrics.flags import Flag
+from core.report import UNCALIBRATED as UNCALIBRATED
 from core.spectrum import Array, Spectra
 
 #: what an observed star's sigma rests on, and what it leaves out: said on the page and in the file (docs/noise.md)
 SIGMA_SOURCE = "measured on one 2011 plate"
 RED_ARM = "Red arm: sky residuals shared by a plate add 1-2 σ to this band (not in σ)"
-#: methods whose draws are known not to spread as the posterior does (docs/laboratory.md)
-UNCALIBRATED = ("dps", "pigdm")
 MENDED = "Tenfold variance that the pilot survey quotes at strong lines, undone (docs/noise.md)"
 
 
