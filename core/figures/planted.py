@@ -56,7 +56,7 @@ def planted_sheet(star: Star, planted: Planted, without: Sequence[Array], verdic
     part = _part(planted)
     x, live = star.shown(planted.spectra.wave[part]), planted.spectra.measured[0, part]
     band, rules = observed(star, x, part)
-    put = -planted.depth * planted.row[part]
+    put = planted.change[part]
     changes = [a.draws.mean(axis=0)[part] - w.mean(axis=0)[part] for a, w in zip(star.answers, without, strict=True)]
     curves = [a.middle[part] for a in star.answers] + [np.median(w, axis=0)[part] for w in without]
     flux_range = around([*curves, np.percentile(star.spectra.flux[0, part][live], [2, 98])])

@@ -90,6 +90,28 @@ class ByHand:
                              f"{WIDTHS[0]:g} to {WIDTHS[1]:g}.")
 
 
+    @property
+    def text(self) -> str:
+        """WAVELENGTH,STRENGTH,UNIT,FWHM, as a link and a command have it."""
+        return f"{self.wavelength:.7g},{self.strength:.5g},{self.unit},{self.fwhm:.5g}"
+
+    @classmethod
+    def parse(cls, text: str) -> ByHand:
+        """From `text`.
+
+        Raises:
+            ValueError: another form, and what the class refuses.
+        """
+        parts = text.split(",")
+        try:
+            wavelength, strength, fwhm = (float(parts[i]) for i in (0, 1, 3))
+        except (ValueError, IndexError):
+            parts = []
+        if len(parts) != 4:
+            raise ValueError("a line is written WAVELENGTH,STRENGTH,UNIT,WIDTH, as 6300,8,sigma,4; give it like that.")
+        return cls(wavelength, strength, parts[2], fwhm)
+
+
 @dataclass(frozen=True, eq=False)
 class Planted:
     """A line as it was put into one star's observation.
@@ -109,6 +131,11 @@ class Planted:
     sigma: float
     ew: float
     depth: float
+
+    @property
+    def change(self) -> Array:
+        """(L,) what was added to the flux."""
+        return -self.depth * self.row
 
     def kept(self, change: Array) -> Array:
         """(...) `width_in` of a change of the answer (..., L)."""
@@ -143,7 +170,7 @@ def plant(spectra: Spectra, line: ByHand) -> Planted:
     row = placed(len(wave), place, at - place, width)
     one = {"sigma": float(strength(spectra, row[None])[0]), "ew": float(row @ angstrom(wave)), "depth": 1.0}
     depth = line.strength / one[line.unit]
-    seen = replace(spectra, flux=spectra.flux - depth * row)
+    seen = replace(spectra, flux=spectra.flux + -depth * row)
     return Planted(line, row, seen, at, width, depth * one["sigma"], depth * one["ew"], depth)
 
 
