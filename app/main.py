@@ -17,6 +17,8 @@ from app import widgets
 
 st.set_page_config(page_title="Trueline", page_icon=widgets.ICON, layout="wide")
 page = st.navigation([st.Page("views/star.py", title="Star", icon=":material/star:", default=True),
+                      st.Page("views/lines.py", title="Lines", icon=":material/show_chart:"),
+                      st.Page("views/labels.py", title="Labels", icon=":material/scatter_plot:"),
                       st.Page("views/about.py", title="About", icon=":material/info:")], position="top")
 widgets.compact()
 try:

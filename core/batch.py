@@ -128,7 +128,7 @@ def work(job: Job, order: Order) -> Outcome:
         if done.is_file() and json.loads(done.read_text()).get("question") == question:
             return Outcome(str(job.file), json.loads(done.read_text())["star"], KEPT, str(job.folder))
         files, star, failed = contents(job.file, order, question)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         return Outcome(str(job.file), "", REFUSED, "", re.sub(r"\s+", " ", str(error)))
     part = job.folder.with_name(f".{job.folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -187,12 +187,13 @@ def contents(file: Path, order: Order, question: str = "") -> tuple[dict[str, st
     labels = star_tables.labels(star_tables.label_draws(answers, spectra, order.seed), spectra)
     flags, kind = star_tables.flags_table(star, found), domain.score(spectra)
     release = products.versions()
-    provenance: dict[str, Any] = {"question": question, "star": star, "file": str(file), "file_sha256": hashes.digest(file),
+    provenance: dict[str, Any] = {"question": question, "star": star, "file": str(file),
+                  "file_sha256": hashes.digest(file),
                   "origin": str(spectra.meta["origin"].iloc[0]), "order": asdict(order), "said": said,
                   "snr_g": float(noise.snr(spectra)[0]), "domain": kind.told(),
                   "versions": release, "checkpoints": products.checkpoints()}
     head = {"star": star, "origin": provenance["origin"], "seed": order.seed, "draws": order.draws,
-            "frame": "vacuum, as observed"}
+            "wavelengths": "vacuum, observed frame"}
     card = {"STAR": star, "ORIGIN": provenance["origin"], "SEED": order.seed, "NDRAWS": order.draws,
             "SNRG": provenance["snr_g"], "MISFIT": kind.misfit, "INSIDE": kind.inside,
             "TRUELINE": release["trueline"]}

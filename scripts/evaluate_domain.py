@@ -28,7 +28,7 @@ def _job(task: tuple[Spectra, str, str, float]) -> dict[str, object]:
 
 
 def domain(args: argparse.Namespace) -> None:
-    """Share of simulated and of held-out real stars that are called outside, at three S/N; writes results/domain.csv."""
+    """Share of simulated and of held-out real stars called outside, at three S/N; writes results/domain.csv."""
     asked = [simulated(at, args.number) for at in SNR]
     if args.stars.exists():
         asked += [a for at in SNR for a in real(at, args.number // 2, args.stars)]
