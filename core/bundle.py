@@ -7,7 +7,7 @@ import io
 import json
 import platform
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from core import believed, pipeline, products, report, star_tables
+from core.cache import rounded
 from core.data import lamost, noise
 from core.figures import paper
 from core.figures.sheets import Sheet
@@ -42,22 +43,13 @@ To make it again, from a checkout of the same version:
 """
 
 
-def settled(answer: Samples) -> Samples:
-    """An answer in the precision in which draws are kept, one row of a point estimate.
-
-    So that what was kept on disk and what was made just now give the same bytes.
-    """
-    draws = answer.draws.astype(np.float32).astype(np.float64)
-    return Samples(answer.wave, draws if np.ptp(draws, axis=0).any() else draws[:1], answer.method, answer.origin)
-
-
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """A star with its answers.
 
     Args:
         request: what was asked for; own: the star as observed (one row), before noise or a line was added.
-        spectra: as asked about; answers: draws (n, 1, L), `settled`; truth: (L,) with the
+        spectra: as asked about; answers: draws (n, 1, L), `rounded`; truth: (L,) with the
             line that was put in, or None.
     """
 
@@ -124,8 +116,9 @@ class Bundle:
         digest = hashlib.sha256()
         for array in (self.own.flux, self.own.ivar):
             digest.update(np.ascontiguousarray(array).tobytes())
-        request = asdict(self.request) | {"line": None if self.request.line is None else self.request.line.text}
-        return {"title": self.title, "made": made, "command": self.request.command, "request": request,
+        asked = replace(self.request, threads=torch.get_num_threads())
+        request = asdict(asked) | {"line": None if self.request.line is None else self.request.line.text}
+        return {"title": self.title, "made": made, "command": asked.command, "request": request,
                 "observation_sha256": digest.hexdigest(), "checkpoints": products.checkpoints(),
                 "versions": products.versions() | {"matplotlib": version("matplotlib")},
                 "machine": f"{platform.machine()}, {'GPU' if torch.cuda.is_available() else 'CPU'}"}
@@ -178,6 +171,6 @@ def bundle(request: Request, file: str | Path) -> Bundle:
         planted = plant(spectra, request.line)
         spectra = planted.spectra
         truth = None if truth is None else truth + planted.change
-    answers = tuple(settled(pipeline.reconstruct(spectra, a.method, a.draws, request.seed, **a.settings))
+    answers = tuple(rounded(pipeline.reconstruct(spectra, a.method, a.draws, request.seed, **a.settings))
                     for a in request.asked)
     return Bundle(request, own, spectra, answers, truth)

@@ -50,7 +50,7 @@ class Request:
         file: the star's, as a command is to name it; snr: S/N_g it is degraded to, None: as observed.
         asked: of each method; seed: of the added noise and of the draws.
         line: one put in by hand; air, rest: wavelengths of the figures; journal: whose widths they have.
-        threads: that PyTorch computes with: the last digit of a network's answer depends on them.
+        threads: that PyTorch computes with, None: its own choice; the last digits of a network's answer depend on them.
         url: parameters of the page's link, '' of a command's.
     """
 
@@ -62,7 +62,7 @@ class Request:
     air: bool = False
     rest: bool = False
     journal: str = "AAS"
-    threads: int = 1
+    threads: int | None = None
     url: str = ""
 
     @property
@@ -71,7 +71,8 @@ class Request:
         words = ["python", "-m", "scripts.export", self.file, *([] if self.snr is None else ["--snr", f"{self.snr:g}"]),
                  *(word for asked in self.asked for word in ("--ask", asked.text)), "--seed", str(self.seed),
                  *([] if self.line is None else ["--line", self.line.text]), *["--air"] * self.air,
-                 *["--rest"] * self.rest, "--journal", self.journal, "--threads", str(self.threads)]
+                 *["--rest"] * self.rest, "--journal", self.journal,
+                 *([] if self.threads is None else ["--threads", str(self.threads)])]
         return shlex.join(words)
 
 

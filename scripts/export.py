@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rest", action="store_true", help="wavelengths of the figures in the star's rest frame")
     parser.add_argument("--journal", choices=list(WIDTHS), default="AAS", help="its column widths")
     parser.add_argument("--columns", type=int, choices=(1, 2), default=2, help="of a single figure")
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch: a network's last digits depend on them")
+    parser.add_argument("--threads", type=int, help="of PyTorch: the last digits of a network's answer depend on them")
     parser.add_argument("--out", type=Path, default=Path("trueline.zip"),
                         help=f"a .zip of everything, or a figure: NAME.{'|'.join(METADATA)} with NAME one of "
                              f"{', '.join(FIGURES)} (default: %(default)s)")
@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if kind != "zip" and (kind not in METADATA or given.out.stem not in FIGURES):
             raise ValueError(f"--out {given.out.name} is neither a .zip nor {' or '.join(FIGURES)} as "
                              f"{', '.join(METADATA)}; rename it.")
-        torch.set_num_threads(given.threads)
+        if given.threads is not None:
+            torch.set_num_threads(given.threads)
         line = None if given.line is None else ByHand.parse(given.line)
         asked = tuple(Asked.parse(text) for text in given.ask or ["exact,draws=16"])
         star = bundle(Request(file_words(given.file), given.snr, asked, given.seed, line, given.air, given.rest,
