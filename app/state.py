@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import filters
 from app.shown import Star
 
 FIRST_SNR = 9.0  #: of a first visit: where a filter's answer looks believable and is not
@@ -136,7 +137,7 @@ def parse(asked: Mapping[str, str], stars: Mapping[str, Star], methods: Sequence
 def begin(stars: Mapping[str, Star], methods: Sequence[str], first: str | None) -> None:
     """Before the widgets: take a new URL into the session, and mend what no longer fits (a star that is gone)."""
     session = st.session_state
-    asked = st.query_params.to_dict()
+    asked = {name: value for name, value in st.query_params.to_dict().items() if name not in filters.NAMES}
     # going to another page empties the URL: that is no new choice, and `finish` writes it again
     if _WRITTEN not in session or (asked and asked != session[_WRITTEN]):
         choice, said = parse(asked, stars, methods, first)
@@ -166,8 +167,9 @@ def finish() -> tuple[Choice, list[str]]:
     strength = session["guidance"] if GUIDED in session["methods"] else None
     choice = Choice(session["star"], snr, tuple(session["methods"]), session["seed"], session["air"], strength)
     written = query(choice)
-    if written != session.get(_WRITTEN) or written != st.query_params.to_dict():
-        st.query_params.from_dict(written)
+    others = {name: value for name, value in st.query_params.to_dict().items() if name in filters.NAMES}
+    if written != session.get(_WRITTEN) or written | others != st.query_params.to_dict():
+        st.query_params.from_dict(written | others)
         session[_WRITTEN] = written
     session["choice"] = choice
     about, said = session[_SAID]
