@@ -22,6 +22,9 @@ GUIDED = "dps"  #: the method that has a guidance strength
 STRENGTHS = (0.0, 0.001, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 1.0)  #: of the slider
 MAX_STRENGTH = 10.0
 
+#: parameters of one page, held in the URL beside the choice (app.own_line, app.put_in)
+OTHERS = frozenset({"line", "inject", *filters.NAMES})
+
 _WRITTEN, _SAID = "_written", "_said"
 
 
@@ -137,7 +140,7 @@ def parse(asked: Mapping[str, str], stars: Mapping[str, Star], methods: Sequence
 def begin(stars: Mapping[str, Star], methods: Sequence[str], first: str | None) -> None:
     """Before the widgets: take a new URL into the session, and mend what no longer fits (a star that is gone)."""
     session = st.session_state
-    asked = {name: value for name, value in st.query_params.to_dict().items() if name not in filters.NAMES}
+    asked = {name: value for name, value in st.query_params.to_dict().items() if name not in OTHERS}
     # going to another page empties the URL: that is no new choice, and `finish` writes it again
     if _WRITTEN not in session or (asked and asked != session[_WRITTEN]):
         choice, said = parse(asked, stars, methods, first)
@@ -167,7 +170,7 @@ def finish() -> tuple[Choice, list[str]]:
     strength = session["guidance"] if GUIDED in session["methods"] else None
     choice = Choice(session["star"], snr, tuple(session["methods"]), session["seed"], session["air"], strength)
     written = query(choice)
-    others = {name: value for name, value in st.query_params.to_dict().items() if name in filters.NAMES}
+    others = {name: value for name, value in st.query_params.to_dict().items() if name in OTHERS}
     if written != session.get(_WRITTEN) or written | others != st.query_params.to_dict():
         st.query_params.from_dict(written | others)
         session[_WRITTEN] = written

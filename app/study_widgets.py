@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import filters, study, widgets
+from app import export, filters, study, widgets
 from app.filters import Filters, Options
 from app.study import Study
 from app.study_figures import TITLES, Drawn
@@ -90,10 +90,12 @@ def figures(drawn: Drawn, asked: Filters, has: Options) -> None:
         figure.update_layout(clickmode="event+select", dragmode="zoom")
         if not asked.part:
             mark(figure, sheets.point(asked.whose, asked.method, asked.snr))
-        name = f"{asked.plot}-{asked.quantity}".replace(":", "-").replace(" ", "-").replace("/", "-")
+        name = export.file_name("-".join([asked.plot, asked.quantity, *[str(i + 1)] * (len(drawn.sheets) > 1)]))
         widgets.plot(figure, key=key, name=name, parent=place, on_select=partial(filters.clicked, key, has),
                      alt=f"{PLOTS.get(asked.plot, 'Bias and scatter')} of {spoken(asked.quantity)}, by method; the "
                          "same numbers are in the files of results/")
+        with place:
+            export.figure_menu(sheet, name)
 
 
 def mark(figure: go.Figure, key: str) -> None:
@@ -144,7 +146,7 @@ def stars(held: Study, asked: Filters) -> None:
     st.dataframe(table[list(shown)], hide_index=True, height=255, column_config=shown, key="stars")
     name = "-".join(["stars", asked.plot, asked.quantity, asked.whose, asked.method, f"{asked.snr:g}"])
     st.download_button("These stars as CSV", table.to_csv(index=False, float_format="%.6g").encode(),
-                       file_name=name.replace(":", "-").replace(" ", "-").replace("/", "-") + ".csv", mime="text/csv",
+                       file_name=f"{export.file_name(name)}.csv", mime="text/csv",
                        on_click="ignore", icon=":material/download:", width="stretch")
 
 

@@ -161,16 +161,15 @@ def velocity_templates() -> tuple[Array, Array]:
     return np.log10(WIDE), observe(lines, np.zeros(6), np.zeros(6), np.full(6, 1800.0), np.full(6, 1800.0), NATIVE)
 
 
-def infer(samples: Samples, spectra: Spectra, estimator: LabelEstimator, truth: Array | None = None,
-          snr: npt.ArrayLike | None = None, seed: int = 0, scatter: bool | None = None) -> pd.DataFrame:
-    """The tidy table of labels by sample propagation: each draw through the estimator, its own scatter added.
+def label_draws(samples: Samples, spectra: Spectra, estimator: LabelEstimator, seed: int = 0,
+                scatter: bool | None = None) -> Array:
+    """(n, B, 5) labels by sample propagation: each draw through the estimator, its own scatter added.
 
-    A point estimate, and a noisy spectrum itself, go straight through the estimator, without a width. Velocities are
-    not inferred: `measure` finds them in each draw and compares with that of the true spectrum, measured alike, so that
-    the width is the method's alone and no error of the measurement is added.
+    A point estimate, and a noisy spectrum itself, go straight through the estimator, without a width. The last column,
+    the velocity, is the estimator's guess: `measure` finds better ones.
 
     Args:
-        samples: an answer about `spectra`; estimator: core.models.estimators; truth: (B, 5), NaN where unknown.
+        samples: an answer about `spectra`; estimator: core.models.estimators; seed: of the scatter.
         scatter: whether the estimator's own scatter is added; by default to all but point estimates.
 
     Raises:
@@ -178,12 +177,26 @@ def infer(samples: Samples, spectra: Spectra, estimator: LabelEstimator, truth: 
     """
     if samples.draws.shape[1:] != spectra.flux.shape:
         raise ValueError(f"draws {samples.draws.shape} do not belong to spectra of {spectra.flux.shape}.")
-    known = np.full((len(spectra), len(LABELS)), np.nan) if truth is None else np.asarray(truth, dtype=np.float64)
     point = len(samples.draws) == 1 or np.array_equal(samples.draws[0], samples.draws[-1])
     added = not point if scatter is None else scatter
     clean = bridged(samples.draws[:1], spectra.measured) if samples.method == "noisy" else samples.draws
-    labels = np.concatenate([propagate(estimator, clean[:, b : b + 1], np.random.default_rng(
+    return np.concatenate([propagate(estimator, clean[:, b : b + 1], np.random.default_rng(
         star_seed(star, seed, "label scatter")) if added else None) for b, star in enumerate(spectra.stars)], axis=1)
+
+
+def infer(samples: Samples, spectra: Spectra, estimator: LabelEstimator, truth: Array | None = None,
+          snr: npt.ArrayLike | None = None, seed: int = 0, scatter: bool | None = None) -> pd.DataFrame:
+    """The tidy table of `label_draws`.
+
+    Velocities are not inferred: `measure` finds them in each draw and compares with that of the true spectrum,
+    measured alike, so that the width is the method's alone and no error of the measurement is added.
+
+    Args:
+        truth: (B, 5), NaN where unknown; snr: (B,), the column `snr_g` of meta by default; the others as in
+            `label_draws`, with its errors.
+    """
+    labels = label_draws(samples, spectra, estimator, seed, scatter)
+    known = np.full((len(spectra), len(LABELS)), np.nan) if truth is None else np.asarray(truth, dtype=np.float64)
     at = np.asarray(spectra.meta["snr_g"] if snr is None else snr, dtype=np.float64)
     return pd.concat([table.rows_of(spectra.stars, samples.method, NAMES[name], unit, at, known[:, i],
                                     labels[:, :, i], seed)

@@ -9,6 +9,7 @@ from core.pipeline import METHODS
 from scripts.evaluate_audit import audit
 from scripts.evaluate_choice import choice
 from scripts.evaluate_cross import FOLDS, cross
+from scripts.evaluate_domain import domain
 from scripts.evaluate_floor import floor
 from scripts.evaluate_gain import gain
 from scripts.evaluate_judge import judge
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
                       ("lamost", lamost_stars), ("choice", choice), ("cross", cross), ("without", without),
                       ("parents", parents), ("gain", gain), ("floor", floor), ("labels", labels),
                       ("mixture", mixture), ("laboratory", laboratory), ("samples", ddpm_samples),
-                      ("estimators", control)):
+                      ("estimators", control), ("domain", domain)):
         part = parts.add_parser(name, help=run.__doc__, formatter_class=defaults)
         part.set_defaults(run=run)
         if name == "floor":

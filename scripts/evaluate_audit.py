@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from core.believed import read_nulls
 from core.data.noise import NoiseModel
 from core.data.reality import Reality
 from core.data.simulator import Simulator
@@ -98,12 +99,8 @@ def _load(path: Path) -> dict[str, Array]:
 
 
 def nulls() -> dict[tuple[str, float], Calibration]:
-    """The committed nulls by method and S/N: what `core.metrics.flags.flags` wants, without draws."""
-    by: dict[tuple[str, float], dict[str, Array]] = {}
-    for name, values in _load(NULLS).items():
-        method, snr, what = name.split("/")
-        by.setdefault((method, float(snr)), {})[what] = values
-    return {at: Calibration.from_arrays(arrays) for at, arrays in by.items()}
+    """The committed nulls by method and S/N."""
+    return read_nulls(NULLS)
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from core.metrics.fidelity import residual, rms_error
-from core.metrics.lines import LINES, Line, bridged, depth, equivalent_width, find_line, measurable
+from core.metrics.lines import LINES, Line, bridged, depth, equivalent_width, find_line, fwhm, measurable
 from core.metrics.ranks import rank_of
 from core.metrics.similarity import ssim
 from core.metrics.velocity import chi_square_velocity
@@ -64,9 +64,18 @@ def rows_of(star: Sequence[str], method: str, quantity: str, unit: str, snr: npt
     return pd.DataFrame(out, columns=list(COLUMNS))
 
 
-def _lines(samples: Samples, spectra: Spectra, known: Known, lines: Sequence[Line], snr: Array,
-           seed: int) -> list[pd.DataFrame]:
-    """EW and depth of each line that was measured; the noisy spectrum itself has nothing in gaps: they are bridged."""
+#: what can be measured of a line: name -> unit and function
+OF_LINES: dict[str, tuple[str, Callable[[npt.ArrayLike, npt.ArrayLike, Line], Array]]] = {
+    "EW": ("Angstrom", equivalent_width), "depth": ("1", depth), "FWHM": ("Angstrom", fwhm)}
+
+
+def line_rows(samples: Samples, spectra: Spectra, known: Known, lines: Sequence[Line], snr: Array, seed: int,
+              quantities: Sequence[str] = ("EW", "depth")) -> list[pd.DataFrame]:
+    """Rows "EW:<line>" and so on of each line that was measured; the noisy spectrum's gaps are bridged.
+
+    Args:
+        snr: (B,); quantities: names in OF_LINES; the others as in `measure`.
+    """
     live = spectra.measured
     draws = bridged(samples.draws[:1], live) if samples.method == "noisy" else samples.draws
     out = []
@@ -74,7 +83,8 @@ def _lines(samples: Samples, spectra: Spectra, known: Known, lines: Sequence[Lin
         if line.blue[0] < spectra.wave[0] or line.red[1] > spectra.wave[-1]:
             continue
         use = np.flatnonzero(measurable(live, spectra.wave, line))
-        for name, unit, of in (("EW", "Angstrom", equivalent_width), ("depth", "1", depth)):
+        for name in quantities:
+            unit, of = OF_LINES[name]
             if not len(use):
                 continue
             truth = np.full(len(use), np.nan)
@@ -115,11 +125,17 @@ def _scores(samples: Samples, spectra: Spectra, known: Known, snr: Array) -> lis
             for name, value in scores.items()]
 
 
-def _velocity(samples: Samples, spectra: Spectra, known: Known, snr: Array, seed: int, most: int) -> list[pd.DataFrame]:
-    """RV of each draw by least chi-square, against that of the true spectrum: what the *method* does to it."""
+def velocities(samples: Samples, spectra: Spectra, known: Known, most: int = 16) -> tuple[Array, Array]:
+    """RV [km/s] of each draw by least chi-square, (n, B), and of the true spectrum, measured alike, (B,) or NaN.
+
+    A point estimate is measured once. Arguments as in `measure`; `known` must hold templates.
+
+    Raises:
+        ValueError: no templates.
+    """
     templates = known.templates
     if templates is None:
-        return []
+        raise ValueError("velocities need templates; give `Known` some (core.pipeline.velocity_templates).")
     told = np.isfinite(known.truth)
     live = spectra.measured & (told | ~told.any(axis=1, keepdims=True))  # where nothing is known, all that was measured
     point = len(samples.draws) == 1 or np.array_equal(samples.draws[0], samples.draws[-1])
@@ -136,6 +152,14 @@ def _velocity(samples: Samples, spectra: Spectra, known: Known, snr: Array, seed
     some = np.flatnonzero(told.any(axis=1))
     if len(some):
         true[some] = of(known.truth[some], weight[some])
+    return got, true
+
+
+def _velocity(samples: Samples, spectra: Spectra, known: Known, snr: Array, seed: int, most: int) -> list[pd.DataFrame]:
+    """RV of each draw, against that of the true spectrum: what the *method* does to it."""
+    if known.templates is None:
+        return []
+    got, true = velocities(samples, spectra, known, most)
     return [rows_of(spectra.stars, samples.method, "RV", "km/s", snr, true, got, seed)]
 
 
@@ -163,7 +187,7 @@ def measure(samples: Samples, spectra: Spectra, known: Known, snr: npt.ArrayLike
                          f"{spectra.flux.shape}; ask about the same stars.")
     at = np.asarray(spectra.meta["snr_g"] if snr is None else snr, dtype=np.float64)
     at = np.broadcast_to(at, len(spectra))
-    parts = [*_lines(samples, spectra, known, known_lines, at, seed),
+    parts = [*line_rows(samples, spectra, known, known_lines, at, seed),
              *_pixels(samples, spectra, known, at, seed), *_scores(samples, spectra, known, at),
              *_velocity(samples, spectra, known, at, seed, rv_draws)]
     return pd.concat([p for p in parts if len(p)], ignore_index=True)

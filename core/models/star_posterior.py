@@ -47,6 +47,30 @@ class Pair:
         return self.mean[:, None] + self.factors[:, : self.signal] @ star, self.factors[:, self.signal :] @ rest
 
 
+@dataclass
+class Part:
+    """Pairs of one component, scale and whole-pixel shift.
+
+    Args:
+        best: the heaviest of them; mean: (L, P) posterior mean of the clean spectrum under each; share: (P,) their
+            weights among all parts; within: (L,) posterior variance under each.
+    """
+
+    best: Pair
+    mean: Tensor
+    share: Tensor
+    within: Tensor
+
+
+def pooled(parts: list[Part], within: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and variance, each (L,), of parts that have the variances `within`: the law of total variance."""
+    first = sum((part.mean @ part.share for part in parts), torch.zeros_like(within[0]))
+    # about the mean itself: a difference of squares would lose the variance where the flux is far from any constant
+    second = sum((inner * part.share.sum() + (part.mean - first[:, None]) ** 2 @ part.share
+                  for part, inner in zip(parts, within, strict=True)), torch.zeros_like(first))
+    return first, second
+
+
 class StarPosterior:
     """Posterior of one star: weighted pairs (component, velocity), a Gaussian of the factors within each.
 
@@ -84,16 +108,16 @@ class StarPosterior:
         mean = float((weight * self.velocity).sum())
         return mean, float((weight * (self.velocity - mean) ** 2).sum().sqrt())
 
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Posterior mean and standard deviation of the clean spectrum, each (L,).
+    def parts(self) -> list[Part]:
+        """The posterior as a few parts, one for each component, scale and whole-pixel shift that matters.
 
         The variance within a pair hardly depends on a shift of a fraction of a pixel: it is computed once for each
-        component, scale and whole pixel, at the node of largest weight; the means are each node's own.
+        part, at the node of largest weight; the means are each node's own.
         """
         weight = self.log_weight.exp()
         use = torch.nonzero(weight > min(_LEAST, float(weight.max()))).flatten().tolist() or [int(weight.argmax())]
         total = float(weight[use].sum())
-        parts_of: list[tuple[Tensor, Tensor, Tensor]] = []  # means (L, P), their weights (P,), variance within (L,)
+        out: list[Part] = []
         for noise in {id(self.pairs[p].noise): self.pairs[p].noise for p in use}.values():
             group = sorted((p for p in use if self.pairs[p].noise is noise), key=lambda p: -float(weight[p]))
             best = self.pairs[group[0]]
@@ -106,12 +130,14 @@ class StarPosterior:
             left[:, best.signal :] -= best.factors[:, best.signal :]  # a nuisance is not the star's: -R D^-1 U
             inverse = torch.linalg.solve_triangular(best.cholesky, torch.eye(len(best.cholesky)), upper=False)
             within = noise.variance() + ((left @ inverse.T) ** 2).sum(1)
-            parts_of.append((mean.double(), weight[group] / total, within.double()))
-        first = sum((mean @ share for mean, share, _ in parts_of), torch.zeros(len(self.y), dtype=torch.float64))
-        # about the mean itself: a difference of squares would lose the variance where the flux is far from any constant
-        second = sum((within * share.sum() + (mean - first[:, None]) ** 2 @ share for mean, share, within in parts_of),
-                     torch.zeros_like(first))
-        return first.float(), second.sqrt().float()
+            out.append(Part(best, mean.double(), weight[group] / total, within.double()))
+        return out
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Posterior mean and standard deviation of the clean spectrum, each (L,)."""
+        parts = self.parts()
+        mean, variance = pooled(parts, [part.within for part in parts])
+        return mean.float(), variance.sqrt().float()
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """n clean spectra (n, L): a pair by its weight, then the factors, then the residual (Matheron's rule)."""

@@ -1,0 +1,134 @@
+"""What page Labels shows of a look: labels and their draws, the domain, the training stars; by content kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import lines_shown
+from app.lines_shown import content, samples
+from app.shown import Answer, Look
+from app.styles import style
+from core import domain, report, star_tables
+from core.data import synthetic
+from core.spectrum import Array
+
+NAMES = {"Teff": "Teff [K]", "logg": "log g [dex]", "[Fe/H]": "[Fe/H] [dex]", "[alpha/Fe]": "[α/Fe] [dex]",
+         "RV": "RV [km/s]"}  #: quantity -> as it stands on an axis
+#: what is known to be wrong with them (docs/judge.md), said wherever they are shown
+FAILINGS = (
+    "**On real stars labels fail for every method**: the scale is the simulator's, not a survey's, and of held-out "
+    "library stars the mixture's 68 % interval of [Fe/H], read by the ridge, holds 74 % at S/N 5 and 37 % at S/N 100; "
+    "in closed form 81 %, but odd and hot stars are off by thousands of kelvin (docs/judge.md).")
+HELP = (
+    "**Sample propagation**: each draw of the spectrum goes through a ridge regression learned on clean simulated "
+    "stars, whose own error is added; RV is measured in each draw. **Closed form**: labels ride along in the mixture "
+    "as pixels that nobody measured; no spectrum is drawn. A method without draws has no error, and no label here. "
+    "**Residual**: against what the star's file says, in units of the error; coloured beyond 2.")
+
+
+DOMAIN = (
+    "Is this a star like those of the training? Outside where the mixture's chi-square over the whole spectrum is more "
+    "than 5 sigma too large, or where its own answer misses a line by the audit's test (1 % of simulated stars do by "
+    "chance). Inside, labels may still be wrong.")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of one look.
+
+    Args:
+        table: core.star_tables.labels; draws: (n, 5) by method; kind: the domain score.
+        bare: names of methods without draws, which have none.
+    """
+
+    table: pd.DataFrame
+    draws: Mapping[str, Array] = field(repr=False)
+    kind: domain.Score
+    bare: tuple[str, ...] = ()
+
+
+@st.cache_resource(show_spinner=False, max_entries=128)
+def _drawn(name: str, _look: Look, _answer: Answer | None) -> dict[str, Array]:
+    """Draws of the labels by one answer, or in closed form; nobody may write into them."""
+    found = star_tables.label_draws([] if _answer is None else [samples(_look, _answer)], _look.spectra, _look.seed)
+    return {method: drawn for method, drawn in found.items() if (method == report.CLOSED) == (_answer is None)}
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _kind(name: str, _look: Look) -> domain.Score:
+    return domain.score(_look.spectra)
+
+
+def labels(look: Look) -> Labels:
+    """Labels of every answer with draws, and in closed form: the script's numbers, made once."""
+    drawn: dict[str, Array] = {}
+    for answer in look.answers:
+        drawn |= _drawn(content(look, answer), look, answer)
+    drawn |= _drawn(content(look, None), look, None)
+    bare = tuple(style(a.method).name for a in look.answers if a.method not in drawn)
+    return Labels(star_tables.labels(drawn, look.spectra), drawn, _kind(content(look, None), look), bare)
+
+
+@lru_cache(maxsize=1)
+def training() -> Array:
+    """(N, 3) Teff [K], log g, [Fe/H] of the synthetic stars that the simulator interpolates between."""
+    return np.asarray(synthetic.load().labels[:, 1:4], dtype=np.float64)
+
+
+def called(method: str) -> str:
+    """A method's name on this page."""
+    return "mixture, closed form" if method == report.CLOSED else style(method).name
+
+
+def _value(row: pd.Series) -> str:
+    digits = {"K": 0, "km/s": 1}.get(row["unit"], 2)
+    up, down = f"{row['plus']:.{digits}f}", f"{row['minus']:.{digits}f}"
+    return f"{row['value']:.{digits}f} " + (f"± {up}" if up == down else f"+{up} −{down}")
+
+
+def sheet(found: Labels, reference: str) -> pd.DataFrame:
+    """One row a method, a label's value and residual beside each other, for the eye."""
+    rows = {called(str(method)): mine.set_index("quantity") for method, mine in found.table.groupby("method",
+                                                                                                    sort=False)}
+    out = pd.DataFrame(index=pd.Index(rows, name="method"))
+    for name, axis in NAMES.items():
+        out[axis] = [_value(mine.loc[name]) if name in mine.index else "none" for mine in rows.values()]
+        residual = [float(mine.loc[name, "residual"]) if name in mine.index else np.nan for mine in rows.values()]
+        if np.isfinite(residual).any():
+            out[f"{name} residual [σ]"] = residual
+    out["error is"] = [str(mine["error_is"].iloc[0]) for mine in rows.values()]
+    known = found.table.groupby("quantity", sort=False)["reference"].first()
+    if known.notna().any():
+        out.loc[reference] = [""] * len(out.columns)
+        for name, axis in NAMES.items():
+            out.loc[reference, axis] = "" if pd.isna(known[name]) else f"{known[name]:g}"
+            if f"{name} residual [σ]" in out:
+                out[f"{name} residual [σ]"] = pd.to_numeric(out[f"{name} residual [σ]"], errors="coerce")
+    return out
+
+
+def reference_name(look: Look) -> str:
+    """Whose labels the residuals are against."""
+    return "truth (simulated)" if look.star.simulated else "LAMOST's pipeline"
+
+
+def files(look: Look, found: Labels) -> list[tuple[str, str, str]]:
+    """The table for others' programs: file name, content and kind, as ECSV and CSV."""
+    return lines_shown.files(look, found.table, "labels", domain=found.kind.words, reference=reference_name(look))
+
+
+def known(look: Look) -> Array:
+    """(5,) labels that the star's file gives, NaN where it gives none."""
+    return report.known_labels(look.spectra)[0]
+
+
+def verdict(found: Labels) -> str:
+    """The domain score in a sentence, and which methods have no labels."""
+    bare = f" · without draws, so without labels: {', '.join(found.bare)}" if found.bare else ""
+    return f"Domain {found.kind.words}{bare}"

@@ -1,0 +1,164 @@
+"""What page Lines shows of a look: the table of lines, by content kept, and its files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.shown import Answer, Look
+from app.styles import style
+from core import products, star_tables
+from core.metrics.lines import LINES, Line
+from core.spectrum import Samples, Spectra
+
+QUANTITIES = ("EW", "depth", "FWHM", "RV")
+FAR = 2.0  #: sigma from which a residual is coloured
+#: share of the prior up to which a line is called data, and from which it is called prior
+DATA, PRIOR = 1 / 3, 2 / 3
+#: whose share of the prior stands over a line's panel: the first of these that draws
+SPEAKERS = ("exact", "mixture", "mmps", "supervised_ivar", "wiener")
+HELP = (
+    "Shaded: the band that is integrated over; bars at the foot: the two side bands whose straight line is the local "
+    "continuum; dotted: the centre. **EW** and **FWHM** in Angstrom, absorption positive; **depth** below the local "
+    "continuum. FWHM of a blend (G band, Mg b, Fe) is that of its deepest part. **RV** is of the whole spectrum. "
+    "*Prior* is the draws' variance over what the rest of the star would allow there: 0 % is all data, 100 % is all "
+    "prior. **Photon noise** is what the pixels' noise does to a measurement; it knows nothing of what a filter did.")
+_COLOURED = "color: #D55E00; font-weight: 600"
+
+
+def samples(look: Look, answer: Answer) -> Samples:
+    """An answer as core has it."""
+    return Samples(look.spectra.wave, answer.drawn[:, None], answer.method)
+
+
+def before(look: Look) -> Spectra | None:
+    """The star's own spectrum where it is the reference: of a degraded star whose truth nobody knows."""
+    return look.star.spectra if look.own is not None else None
+
+
+def content(look: Look, answer: Answer | None, *more: object) -> str:
+    """A name for what is shown of an answer, that changes whenever it would."""
+    digest = hashlib.sha256(f"{look.spectra.stars} {look.spectra.noise} {look.seed} {more}".encode())
+    arrays = [look.spectra.flux, look.spectra.ivar, look.star.truth, look.own, None if answer is None else answer.drawn]
+    for array in arrays:
+        digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest() + (answer.method if answer is not None else "")
+
+
+@st.cache_resource(show_spinner=False, max_entries=128)
+def _measured(name: str, _look: Look, _answer: Answer, _own: tuple[Line, ...]) -> pd.DataFrame:
+    """The rows of one answer; nobody may write into them."""
+    return star_tables.lines([samples(_look, _answer)], _look.spectra, _look.star.truth, before(_look), _look.seed,
+                             _own)
+
+
+def lines(look: Look, own: Line | None = None) -> pd.DataFrame:
+    """`core.star_tables.lines` of every answer of a look: the script's numbers, made once."""
+    more = () if own is None else (own,)
+    parts = [_measured(content(look, answer, more), look, answer, more) for answer in look.answers]
+    return pd.concat(parts, ignore_index=True) if parts else star_tables.lines([], look.spectra)
+
+
+def reference_name(look: Look) -> str:
+    """What residuals are against, named as what it is; empty where there is nothing."""
+    return "truth" if look.star.truth is not None else look.own_name if look.own is not None else ""
+
+
+def _cell(row: pd.Series) -> str:
+    """value +plus -minus, with as many digits as the error wants."""
+    wide = max(row["plus"], row["minus"]) if np.isfinite(row["plus"]) else np.nan
+    digits = int(np.clip(1 - np.floor(np.log10(wide)), 0, 3)) if np.isfinite(wide) and wide > 0 else 2
+    if not np.isfinite(wide):
+        return f"{row['value']:.{digits}f} (no error)"
+    up, down = f"{row['plus']:.{digits}f}", f"{row['minus']:.{digits}f}"
+    return f"{row['value']:.{digits}f} " + (f"± {up}" if up == down else f"+{up} −{down}")
+
+
+def source(share: float) -> str:
+    """Whether a line is data or prior, in words, and how much of it is prior."""
+    if not np.isfinite(share):
+        return "no draws: not known"
+    word = "data" if share <= DATA else "prior" if share >= PRIOR else "both"
+    return f"{word} ({share:.0%} prior)"
+
+
+def sheet(table: pd.DataFrame, quantity: str, reference: str) -> pd.DataFrame:
+    """One row a line, the columns of each method beside each other, for the eye."""
+    rows = table[table["quantity"] == quantity]
+    names = [name for name in dict.fromkeys(rows["line"])]
+    out = pd.DataFrame(index=pd.Index(names, name="line"))
+    unit = "" if rows.empty or rows["unit"].iloc[0] == "1" else f" [{rows['unit'].iloc[0]}]"
+    if reference:
+        known = rows.groupby("line", sort=False)["reference"].first()
+        out[reference] = [f"{known.get(name, np.nan):.3g}" for name in names]
+    for method in dict.fromkeys(rows["method"]):
+        mine, called = rows[rows["method"] == method].set_index("line"), style(method).name
+        its = mine.reindex(names)
+        out[f"{called}{unit}"] = [_cell(row) if pd.notna(row["value"]) else "" for _, row in its.iterrows()]
+        if reference:
+            out[f"{called} residual [σ]"] = its["residual"].to_numpy(dtype=float)
+        if quantity != "RV":
+            out[f"{called} is"] = [source(share) for share in its["prior_share"]]
+        if (its["flags"].fillna("") != "").any():
+            out[f"{called} flags"] = its["flags"].fillna("")
+    return out
+
+
+def styled(shown: pd.DataFrame) -> pd.io.formats.style.Styler:
+    """The sheet, its residuals coloured beyond FAR sigma only."""
+    far = [name for name in shown.columns if name.endswith("residual [σ]")]
+    return shown.style.format("{:+.1f}", subset=far, na_rep="").map(
+        lambda z: _COLOURED if abs(z) > FAR else "", subset=far)
+
+
+def errors_said(table: pd.DataFrame) -> str:
+    """Which error each method's is, in a sentence."""
+    said = []
+    for method, rows in table.groupby("method", sort=False):
+        kinds = rows.loc[rows["quantity"] == "EW", "error_is"]
+        said.append(f"{style(str(method)).name}: {kinds.mode().iloc[0] if len(kinds) else 'none'}")
+    return "; ".join(said)
+
+
+def shares(table: pd.DataFrame) -> dict[str, tuple[str, float, bool]]:
+    """By line: the method that speaks for it, its share of the prior, and whether anything in it is flagged.
+
+    The first of SPEAKERS that draws speaks; methods that are not calibrated do not.
+    """
+    rows = table[table["quantity"] == "EW"]
+    out = {}
+    for name, mine in rows.groupby("line", sort=False):
+        drawn = mine[mine["prior_share"].notna()].set_index("method", drop=False)
+        speaker = next((drawn.loc[name] for name in SPEAKERS if name in drawn.index), None)
+        out[str(name)] = ("" if speaker is None else str(speaker["method"]),
+                          float("nan") if speaker is None else float(speaker["prior_share"]),
+                          bool((mine["flags"] != "").any()))
+    return out
+
+
+def shown_lines(own: Line | None) -> Sequence[Line]:
+    """All lines that have a panel, the reader's own first."""
+    return [*([] if own is None else [own]), *LINES.values()]
+
+
+def legend(look: Look, said: dict[str, tuple[str, float, bool]]) -> str:
+    """What panels and table are about, in a line: whose draws, against what, at which velocity."""
+    speakers = {method for method, _, _ in said.values() if method}
+    who = f"data or prior: by the draws of {style(speakers.pop()).name}" if speakers else "no calibrated draws here"
+    against = reference_name(look)
+    whose = "true" if look.star.simulated else "pipeline's"
+    return " · ".join([who, f"residual: against {against}" if against else "no truth: no residual",
+                       f"bands at the star's {whose} velocity, {look.star.velocity:+.0f} km/s"])
+
+
+def files(look: Look, table: pd.DataFrame, what: str = "lines", **more: str) -> list[tuple[str, str, str]]:
+    """A table for others' programs: file name, content and kind, as ECSV and CSV; `more` into the header."""
+    stem = f"{look.file.removesuffix('.csv')}_{what}"
+    head = {"star": look.star.name, "origin": "simulated" if look.star.simulated else "observed", "seed": look.seed,
+            "snr_g": look.snr, "wavelengths": "vacuum, observed frame",
+            "reference": reference_name(look) or "none", **more}
+    return [(f"{stem}.ecsv", products.ecsv(table, head), "ecsv"), (f"{stem}.csv", table.to_csv(index=False), "csv")]

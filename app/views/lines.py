@@ -1,0 +1,39 @@
+"""Page Lines: every line window, and what each method makes of it, with its error and where it comes from."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import charts_lines, lines_shown, own_line, resources, state, widgets
+
+choice = state.chosen()
+stars = widgets.catalogue().stars
+if choice.star is None:
+    widgets.problems(widgets.said())
+    st.info("There is no star to show; upload a LAMOST FITS file, or start the server with `-- --folder PATH`.")
+    st.stop()
+
+look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength, wait=False)
+own, wrong = own_line.chosen()
+widgets.problems([*widgets.said(), *look.problems, *wrong])
+with st.spinner("Measuring lines and velocities ..."):
+    table = lines_shown.lines(look, own)
+said = lines_shown.shares(table)
+widgets.plot(charts_lines.multiples(look, lines_shown.shown_lines(own), said, air=choice.air, dark=widgets.dark()),
+             key="multiples", name=look.file, alt=f"Line windows of {look.star.name}: measured, truth, each method")
+
+left, middle, right, *places = st.columns([2.6, 4.6, 1.6, 0.8, 0.8], vertical_alignment="bottom")
+quantity = left.segmented_control("Quantity", lines_shown.QUANTITIES, default="EW", key="quantity") or "EW"
+middle.caption(lines_shown.legend(look, said), help=lines_shown.HELP)
+with right.popover("Your own line", icon=":material/add:", width="stretch"):
+    own_line.form(own)
+if look.answers:
+    for place, (name, content, kind) in zip(places, lines_shown.files(look, table), strict=True):
+        place.download_button(kind.upper(), content, file_name=name, on_click="ignore", width="stretch",
+                              help="All lines and quantities, with errors, units and what each error is.")
+    shown = lines_shown.sheet(table, quantity, lines_shown.reference_name(look))
+    st.dataframe(lines_shown.styled(shown), width="stretch", height="content")
+    st.caption(lines_shown.errors_said(table))
+else:
+    st.caption("No method chosen; add one in the bar above.")
+widgets.patience(look)
