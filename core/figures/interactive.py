@@ -47,6 +47,10 @@ def _points(points: Points, **place: Any) -> Trace:
                          f"{'<br>%{text}' if points.hover else ''}<extra></extra>", **place}
     if points.hover:
         trace["text"] = list(points.hover)
+    if points.keys:  # what is clicked grows; the others stay as they are, for they are still to be read
+        larger = {"size": 15} if points.every == 1 else {}  # sizes of their own beside it Plotly makes NaN of
+        trace |= {"customdata": list(points.keys), "unselected": {"marker": {"opacity": 1}},
+                  "selected": {"marker": {"opacity": 1, **larger}}}
     if points.error is not None:
         trace["error_y"] = _error(points.error) | {"color": its.colour}
     return trace
@@ -88,8 +92,9 @@ def _spans(panel: Panel, x: str, y: str) -> list[Trace]:
 
 def _bars(bars: Bars, **place: Any) -> Trace:
     its = style(bars.method)
+    keys: Trace = {"customdata": list(bars.keys), "unselected": {"marker": {"opacity": 0.6}}} if bars.keys else {}
     return {"type": "bar", "x": (bars.edges[1:] + bars.edges[:-1]) / 2, "y": bars.height, "width": np.diff(bars.edges),
-            "name": its.name, "hovertemplate": "%{x:.2f}: %{y:.3g}<extra></extra>",
+            "name": its.name, **keys, "hovertemplate": "%{x:.2f}: %{y:.3g}<extra></extra>",
             "marker": {"color": _rgba(its.colour, 0.4), "line": {"color": its.colour, "width": 1}}, **place}
 
 
