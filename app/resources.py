@@ -1,4 +1,4 @@
-"""Stars and answers, made once and kept in memory: the only door from the page to core.pipeline."""
+"""Stars and answers, made once and kept: the only door from the page to core.pipeline."""
 
 from __future__ import annotations
 
@@ -7,30 +7,37 @@ import hashlib
 import logging
 import os
 import sys
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
-from functools import partial
-from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from app import visitors
 from app.answers import Answers
+from app.crew import Crashed, Inline, Job, Worker
 from app.shown import Answer, Look, Star, Waiting
 from app.styles import shifted, style
-from core import pipeline
+from app.summary import answer_of
+from core.cache import Cache
 from core.data import lamost, library, noise
 from core.metrics import fidelity
+from core.question import WEIGHTS, Question
 from core.spectrum import Array, Spectra
 
 #: own S/N_g of the real star of a first visit: good enough that its spectrum is a reference once degraded
 FIRST_OWN = (20.0, 40.0)
 _SOURCES = ("Upload", "Folder", "Simulated")
-#: of each method; a filter repeats its one answer, so that the page need not know which is which
-DRAWS = {"other": 16, "dps": 8, "pigdm": 8, "mmps": 8}
+#: of each method unless asked otherwise; a filter repeats its one answer, so the page need not know which is which
+DRAWS = {"other": 32, "dps": 8, "pigdm": 8, "mmps": 8}
 DPS_STEPS = 50  #: of 1000
+STRENGTH = 0.03  #: core.pipeline.dps's own, without loading it
+_FEW = 4  # times fewer draws of what takes long, and at least two
+_SUMMARIES = 96  # answers in memory
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +51,18 @@ class Catalogue:
     refused: pd.DataFrame
 
 
+def _inline() -> bool:
+    """True where answers are made by the page itself (TRUELINE_WORKER=0) and not by a process beside it."""
+    return os.environ.get("TRUELINE_WORKER", "1") == "0"
+
+
 def methods() -> tuple[str, ...]:
     """The names of all methods, in the order of core.pipeline."""
-    return tuple(pipeline.METHODS)
+    if _inline():
+        from core import pipeline  # here: a page whose answers are kept does without PyTorch
+
+        return tuple(pipeline.METHODS)
+    return tuple(WEIGHTS)
 
 
 def folders() -> list[str]:
@@ -156,84 +172,165 @@ def default(stars: Mapping[str, Star]) -> str | None:
 
 @st.cache_resource(show_spinner=False)
 def answers() -> Answers:
-    """The one store of answers that all visitors share."""
-    return Answers()
+    """The one store of draws that all visitors share, with the process that makes them."""
+    store = Answers(Cache())
+    if _inline():
+        store.maker = Inline()
+        return store
+    store.maker = worker = Worker(store.keep)
+    try:
+        worker.start()
+    except OSError:  # said to whoever asks
+        _log.exception("the process that makes answers")
+    store.watch(visitors.here)
+    return store
+
+
+@st.cache_resource(show_spinner=False)
+def _summaries() -> OrderedDict[tuple[str, str], Answer]:
+    return OrderedDict()
 
 
 def strength() -> float:
     """The guidance strength that DPS has unless told otherwise."""
-    return float(signature(pipeline.dps).parameters["strength"].default)
+    return STRENGTH
 
 
-def _answer(method: str, draws: int, seed: int, settings: Mapping[str, float], spectra: Spectra, lines: fidelity.Mask,
-            reference: Array | None) -> Answer:
-    """One method's answer.
-
-    Raises:
-        ValueError: the method refuses, or its draws ran away.
-    """
-    samples = pipeline.reconstruct(spectra, method, draws=draws, seed=seed, **settings)
-    live = spectra.measured[0]
-    middle, wide = samples.quantile(0.5), bool(samples.spread.any())
-
-    def rms(pixels: fidelity.Mask) -> float | None:
-        return None if reference is None else float(fidelity.rms_error(middle[0], reference, pixels))
-
-    return Answer(
-        method, middle[0], samples.quantile(0.16)[0] if wide else None, samples.quantile(0.84)[0] if wide else None,
-        fidelity.residual(middle, spectra)[0], float(fidelity.chi_square(middle, spectra)[0]),
-        float(fidelity.chi_square(middle, spectra, lines)[0]), rms(live), rms(live & lines), draws, settings,
-        samples.draws[:, 0] if wide else samples.draws[:1, 0])
-
-
-def _content(spectra: Spectra, lines: fidelity.Mask, reference: Array | None) -> str:
-    """A name for a question that changes whenever its answer would."""
-    digest = hashlib.sha256(f"{spectra.stars} {spectra.noise}".encode())
-    for array in (spectra.flux, spectra.ivar, lines, *(() if reference is None else (reference,))):
-        digest.update(np.ascontiguousarray(array).tobytes())
+def _view(lines: fidelity.Mask, reference: Array | None) -> str:
+    """A name for what an answer is compared with."""
+    digest = hashlib.sha256(np.packbits(lines).tobytes())
+    if reference is not None:
+        digest.update(np.ascontiguousarray(reference).tobytes())
     return digest.hexdigest()
 
 
+def _summary(question: Question, job: Job, lines: fidelity.Mask, reference: Array | None, view: str) -> Answer:
+    """What the page shows of a finished job.
+
+    Raises:
+        ValueError: the method refused, or its draws ran away.
+        Crashed: the process that makes answers died at it.
+        CancelledError: everybody left.
+    """
+    samples, known, name = job.future.result(), _summaries(), (question.key, view)
+    answer = known.get(name) or answer_of(samples, question, lines, reference)
+    known[name] = answer
+    while len(known) > _SUMMARIES:
+        known.popitem(last=False)
+    return answer
+
+
+def question_of(spectra: Spectra, method: str, seed: int, guidance: float | None = None,
+                draws: int | None = None) -> Question:
+    """What a view asks of a method.
+
+    Args:
+        guidance: strength of DPS; draws: asked for by hand, a quarter of them (at least 2) where a method takes long.
+    """
+    number = DRAWS.get(method, DRAWS["other"])
+    if draws is not None:
+        number = max(draws // _FEW, 2) if method in DRAWS else draws
+    settings: dict[str, float] = {}
+    if method == "dps":
+        settings = {"strength": strength() if guidance is None else guidance, "steps": DPS_STEPS}
+    return Question(spectra, method, number, seed, settings)
+
+
 def look(star: Star, snr: float | None, chosen: Iterable[str], seed: int, guidance: float | None = None,
-         wait: bool = True) -> Look:
+         wait: bool = True, draws: int | None = None, spectra: Spectra | None = None) -> Look:
     """One star at an S/N_g (None: as observed) with the chosen methods' answers; what fails is said, not raised.
 
     Args:
         star: whose spectrum; seed: of the added noise and of the draws.
         chosen: names of methods.
         guidance: strength of DPS, None: the usual one.
-        wait: for slow answers; else those not there yet are begun, and named in the look's `waiting`.
+        wait: for answers that are not there yet; else they are begun, and named in the look's `waiting`.
+        draws: of each method, see `question_of`; None: as many as usual.
+        spectra: one row, shown and asked about in place of the star's own at that S/N: with a line put in by hand.
     """
     problems: list[str] = []
-    spectra, shown, own = star.spectra, star.own, None
+    observed, shown, own = star.spectra, star.own, None
     if snr is not None:
         try:
-            degraded = noise.degrade(spectra, snr, seed)
+            degraded = noise.degrade(observed, snr, seed)
         except ValueError as error:
             problems.append(f"Shown as observed: {error}")
         else:
             if star.truth is None:  # what it was before is the nearest to a reference that a real star has
-                own = np.where(spectra.measured[0], spectra.flux[0], np.nan)
-            spectra, shown = degraded, snr
+                own = np.where(observed.measured[0], observed.flux[0], np.nan)
+            observed, shown = degraded, snr
+    spectra = observed if spectra is None else spectra
     lines = fidelity.in_windows(spectra.wave, shifted(star.velocity))
     reference = own if star.truth is None else star.truth
-    content, found, waiting, store = _content(spectra, lines, reference), [], [], answers()
+    store, visit, view = answers(), visitors.visit(), _view(lines, reference)
+    found: list[Answer] = []
+    waiting: list[Waiting] = []
+    cancelled: list[str] = []
     for method in (name for name in methods() if name in chosen):
-        draws = DRAWS.get(method, DRAWS["other"])
-        settings: dict[str, float] = {}
-        if method == "dps":
-            settings = {"strength": strength() if guidance is None else guidance, "steps": DPS_STEPS}
-        key = (content, method, seed, draws, tuple(settings.items()))
-        future, since = store.ask(key, partial(_answer, method, draws, seed, settings, spectra, lines, reference))
-        if not wait and (future.cancelled() or not future.done()):
-            waiting.append(Waiting(method, draws, store.seconds.get(method, 1.0), since, future))
+        question = question_of(spectra, method, seed, guidance, draws)
+        if question.key in visit.cancelled:
+            cancelled.append(method)
+            continue
+        job = store.ask(question, visit.who)
+        visit.asked.add(question.key)
+        if not wait and not job.future.done():
+            waiting.append(Waiting(method, question.draws, job))
             continue
         try:
-            found.append(future.result())
+            found.append(_summary(question, job, lines, reference, view))
         except ValueError as error:
             problems.append(f"No answer from {style(method).name}: {error}")
+        except Crashed as error:
+            problems.append(f"No answer from {style(method).name}: {error}; choose another star or S/N, and come back "
+                            "in a minute.")
+        except CancelledError:  # by everybody else, just now
+            waiting.append(Waiting(method, question.draws, job))
         except BaseException:
-            store.kept.pop(key, None)  # a fault, not an answer: made anew the next time
+            store.forget(question.key)  # a fault, not an answer: made anew the next time
             raise
+    if store.cache.problem:
+        problems.append(store.cache.problem)
+    stale = tuple(old for one in waiting if (old := visit.last.get((star.key, one.method))) is not None)
+    visit.saw(star.key, found)
     return Look(star, spectra, fidelity.error(spectra)[0], shown, float(noise.snr(spectra)[0]), lines, seed,
-                tuple(found), tuple(problems), own, tuple(waiting))
+                tuple(found), tuple(problems), own, tuple(waiting), stale, tuple(cancelled))
+
+
+# ------------------------------------------------------------------------------------- who waits, and what is kept
+
+
+def begin() -> None:
+    """A run of the page begins."""
+    visitors.visit().begin()
+
+
+def finish() -> None:
+    """A run of the page ended: what it did not ask for any longer is cancelled, unless another visitor wants it."""
+    visit = visitors.visit()
+    for key in visit.left():
+        answers().leave(key, visit.who)
+
+
+def cancel(waiting: Waiting) -> None:
+    """This visitor does not want the answer; it is not asked for again until `again`."""
+    visit, key = visitors.visit(), waiting.job.question.key
+    visit.cancelled[key] = waiting.method
+    visit.asked.discard(key)
+    answers().leave(key, visit.who)
+
+
+def again(method: str) -> None:
+    """This visitor wants the method's answers after all."""
+    visit = visitors.visit()
+    visit.cancelled = {key: other for key, other in visit.cancelled.items() if other != method}
+
+
+def cache_state() -> tuple[int, int, Path, int]:
+    """Of the kept answers: bytes taken, bytes allowed, the folder, and how many."""
+    return answers().cache.state()
+
+
+def clear_cache() -> None:
+    """Forget every answer, in memory and on disk."""
+    answers().clear()
+    _summaries().clear()

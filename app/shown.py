@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from app.crew import Job
 from core.data.grid import vacuum_to_air
 from core.metrics.flags import Flag
-from core.report import UNCALIBRATED as UNCALIBRATED
 from core.spectrum import Array, Spectra
 
 #: what an observed star's sigma rests on, and what it leaves out: said on the page and in the file (docs/noise.md)
 SIGMA_SOURCE = "measured on one 2011 plate"
 RED_ARM = "Red arm: sky residuals shared by a plate add 1-2 σ to this band (not in σ)"
+#: methods whose draws are known not to spread as the posterior does (docs/laboratory.md)
+UNCALIBRATED = ("dps", "pigdm")
+_BEFORE = 0.1  # of an answer that the clock alone may claim
 MENDED = "Tenfold variance that the pilot survey quotes at strong lines, undone (docs/noise.md)"
 
 
@@ -135,16 +138,44 @@ class Waiting:
     Args:
         method: name in core.pipeline.METHODS.
         draws: how many it will rest on.
-        seconds: that it took last, or takes on two cores.
-        since: time.monotonic() when it was asked for.
-        future: done when it is there, or has failed.
+        job: its making; what it says changes while one looks.
     """
 
     method: str
     draws: int
-    seconds: float
-    since: float
-    future: Future[Answer] = field(repr=False)
+    job: Job = field(repr=False)
+
+    @property
+    def done(self) -> bool:
+        """True once it is there, has failed or was cancelled: time to look again."""
+        return self.job.future.done()
+
+    @property
+    def share(self) -> float:
+        """How much of it is made, 0 to 1: by the sampler's calls, before the first of them by the clock."""
+        if self.job.begun is None:
+            return 0.0
+        if self.job.calls:
+            return self.job.calls / self.job.steps
+        return min((time.monotonic() - self.job.begun) / max(self.job.seconds, 0.1), 1.0) * _BEFORE
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it is there, about; None while it waits for its turn."""
+        if self.job.begun is None:
+            return None
+        gone = time.monotonic() - self.job.begun
+        whole = gone / self.share if self.job.calls else max(self.job.seconds, gone)
+        return max(whole - gone, 0.0)
+
+    @property
+    def words(self) -> str:
+        """How far it is, in words."""
+        what = f"{self.draws} draws"
+        if self.job.begun is None:
+            return f"{what}: waits for its turn, then about {self.job.seconds:.0f} s"
+        calls = f", {self.job.calls} of {self.job.steps} steps" if self.job.steps > 1 else ""
+        return f"{what}{calls}: about {max(self.left or 0.0, 1.0):.0f} s left"
 
 
 @dataclass(frozen=True)
@@ -163,6 +194,8 @@ class Look:
         problems: sentences about what could not be shown.
         own: (L,) the star's own spectrum, NaN where dead, beside a degraded one whose truth nobody knows; else None.
         waiting: answers that are still being made.
+        stale: of methods that are waited for, what this visitor saw last of them and this star: to be shown greyed.
+        cancelled: methods whose answers were cancelled, until they are asked for again.
     """
 
     star: Star
@@ -176,6 +209,8 @@ class Look:
     problems: tuple[str, ...] = ()
     own: Array | None = None
     waiting: tuple[Waiting, ...] = ()
+    stale: tuple[Answer, ...] = ()
+    cancelled: tuple[str, ...] = ()
 
     @property
     def own_name(self) -> str:

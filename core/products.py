@@ -97,8 +97,10 @@ def fits_bytes(spectrum: Table, flags: pd.DataFrame, answers: Sequence[Samples] 
         units.append(fits.BinTableHDU(Table.from_pandas(flags), name="FLAGS"))
     units += [fits.ImageHDU(answer.draws[:, 0].astype(np.float32), name=f"DRAWS_{answer.method.upper()}")
               for answer in answers if answer.spread.any()]
+    for unit in units:
+        unit.add_checksum(when="of this HDU")  # by itself it writes the date, and the same star would give other bytes
     out = io.BytesIO()
-    fits.HDUList(units).writeto(out, checksum=True)
+    fits.HDUList(units).writeto(out)
     return out.getvalue()
 
 

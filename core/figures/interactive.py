@@ -19,7 +19,8 @@ Trace = dict[str, Any]
 
 def _text(text: str) -> str:
     return (text.replace("T_eff", "T<sub>eff</sub>").replace("log g", "log <i>g</i>").replace("sigma", "σ")
-            .replace("p = ", "<i>p</i> = ").replace("p < ", "<i>p</i> &lt; ").replace("\n", "<br>"))
+            .replace("chi2", "χ²").replace("p = ", "<i>p</i> = ").replace("p < ", "<i>p</i> &lt; ")
+            .replace("\n", "<br>"))
 
 
 def _rgba(colour: str, alpha: float) -> str:
@@ -38,7 +39,7 @@ def _points(points: Points, **place: Any) -> Trace:
     mode = "+".join(["lines"] * points.line + ["markers"] * points.mark)
     trace: Trace = {
         "type": "scatter", "mode": mode, "x": points.x, "y": points.y, "name": its.name, "legendgroup": points.method,
-        "line": {"color": its.colour, "dash": its.dash, "width": 1.1 if points.real else 1.6},
+        "line": {"color": its.colour, "dash": its.dash, "width": 1.1 if points.real else 1.6 * points.weight / 0.9},
         "marker": {"symbol": its.marker + ("-open" if points.real else ""), "color": its.colour,
                    "size": 4 if points.cloud else size, "opacity": 0.7 if points.cloud else 1,
                    "line": {"width": 1 if points.real else 0, "color": its.colour}},
@@ -46,27 +47,54 @@ def _points(points: Points, **place: Any) -> Trace:
                          f"{'<br>%{text}' if points.hover else ''}<extra></extra>", **place}
     if points.hover:
         trace["text"] = list(points.hover)
+    if points.keys:  # what is clicked grows; the others stay as they are, for they are still to be read
+        larger = {"size": 15} if points.every == 1 else {}  # sizes of their own beside it Plotly makes NaN of
+        trace |= {"customdata": list(points.keys), "unselected": {"marker": {"opacity": 1}},
+                  "selected": {"marker": {"opacity": 1, **larger}}}
     if points.error is not None:
         trace["error_y"] = _error(points.error) | {"color": its.colour}
     return trace
 
 
+def _outline(band: Band) -> tuple[Array, Array]:
+    """A band as closed polygons, one for each stretch without NaN: nothing is drawn across a gap."""
+    there = np.isfinite(band.low) & np.isfinite(band.high)
+    if there.all():
+        return np.concatenate([band.x, band.x[::-1]]), np.concatenate([band.high, band.low[::-1]])
+    edge, cut = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(int))), np.array([np.nan])
+    parts = [slice(a, b) for a, b in zip(edge[::2], edge[1::2], strict=True)]
+    x = [part for s in parts for part in (band.x[s], band.x[s][::-1], cut)]
+    y = [part for s in parts for part in (band.high[s], band.low[s][::-1], cut)]
+    return np.concatenate([cut, *x]), np.concatenate([cut, *y])
+
+
 def _band(band: Band, **place: Any) -> Trace:
-    return {"type": "scatter", "mode": "lines", "x": np.concatenate([band.x, band.x[::-1]]),
-            "y": np.concatenate([band.high, band.low[::-1]]), "fill": "toself", "fillcolor": _rgba(GREY, 0.3),
+    colour = style(band.method).colour if band.method else GREY
+    x, y = _outline(band)
+    return {"type": "scatter", "mode": "lines", "x": x, "y": y, "fill": "toself", "fillcolor": _rgba(colour, 0.3),
             "line": {"width": 0}, "hoverinfo": "skip", "name": band.label, "legendgroup": band.label, **place}
 
 
 def _rule(rule: Rule, ink: str, **place: Any) -> Trace:
-    width = 1.0 if rule.dash == "solid" else 1.8
-    return {"type": "scatter", "mode": "lines", "x": rule.x, "y": rule.y, "name": rule.label, "hoverinfo": "skip",
-            "legendgroup": rule.label, "line": {"color": ink, "width": width, "dash": rule.dash}, **place}
+    width = rule.weight / 0.6 if rule.dash == "solid" else 1.8
+    colour = ink if rule.colour == BLACK else rule.colour
+    return {"type": "scatter", "mode": "lines", "x": rule.x, "y": rule.y, "name": _text(rule.label),
+            "hoverinfo": "skip", "legendgroup": rule.label,
+            "line": {"color": colour, "width": width, "dash": rule.dash}, **place}
+
+
+def _spans(panel: Panel, x: str, y: str) -> list[Trace]:
+    """What was not measured as boxes: shapes of Plotly have no hatch, so a grey that is none of the bands'."""
+    return [{"type": "rect", "xref": x, "yref": y, "x0": float(low), "x1": float(high), "y0": 0, "y1": 1,
+             "fillcolor": GREY, "opacity": 0.18, "line": {"width": 0}, "layer": "below"}
+            for spans in panel.spans for low, high in zip(spans.low, spans.high, strict=True)]
 
 
 def _bars(bars: Bars, **place: Any) -> Trace:
     its = style(bars.method)
+    keys: Trace = {"customdata": list(bars.keys), "unselected": {"marker": {"opacity": 0.6}}} if bars.keys else {}
     return {"type": "bar", "x": (bars.edges[1:] + bars.edges[:-1]) / 2, "y": bars.height, "width": np.diff(bars.edges),
-            "name": its.name, "hovertemplate": "%{x:.2f}: %{y:.3g}<extra></extra>",
+            "name": its.name, **keys, "hovertemplate": "%{x:.2f}: %{y:.3g}<extra></extra>",
             "marker": {"color": _rgba(its.colour, 0.4), "line": {"color": its.colour, "width": 1}}, **place}
 
 
@@ -124,6 +152,7 @@ def draw(sheet: Sheet, dark: bool = False) -> go.Figure:
     traces: list[Trace] = []
     axes: Trace = {}
     notes: list[Trace] = []
+    spans: list[Trace] = []
     width = (1 - gap * (across - 1)) / across
     number = 0
     for row, (low, high) in zip(sheet.rows, _domains(sheet, height, top), strict=True):
@@ -139,8 +168,11 @@ def draw(sheet: Sheet, dark: bool = False) -> go.Figure:
             y = _axis(panel.y_label, panel.y_range, panel.log_y, panel.y_text, ink)
             if panel.log_y and panel.y_range:
                 y |= {"tickmode": "array", "tickvals": log_ticks(panel.y_range)}
+            if panel.y_ticks:
+                y |= {"tickmode": "array", "tickvals": list(panel.y_ticks)}
             axes[f"xaxis{n}"] = x | {"domain": [left, left + width], "anchor": f"y{n}"}
             axes[f"yaxis{n}"] = y | {"domain": [max(low, 0.0), min(high, 1.0)], "anchor": f"x{n}"}
+            spans += _spans(panel, f"x{n}", f"y{n} domain")
             for text, place in ((panel.title, {"x": 0.5, "y": 1.0, "xanchor": "center", "yanchor": "bottom"}),
                                 (panel.note, {"x": 0.02, "y": 0.98, "xanchor": "left", "yanchor": "top",
                                               "align": "left"})):
@@ -156,7 +188,7 @@ def draw(sheet: Sheet, dark: bool = False) -> go.Figure:
         "height": height, "modebar": {"orientation": "v", "bgcolor": "rgba(0,0,0,0)"},
         "margin": {"l": 64, "r": 10, "t": top, "b": 0, "pad": 0}, "bargap": 0,
         "hovermode": "closest", "font": {"size": 12, "color": ink}, "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)", "annotations": notes, "showlegend": sheet.legend,
+        "plot_bgcolor": "rgba(0,0,0,0)", "annotations": notes, "shapes": spans, "showlegend": sheet.legend,
         "legend": {"orientation": "h", "x": 0, "y": 1.0, "yref": "container", "yanchor": "top",
                    "font": {"size": 12, "color": ink}, "itemsizing": "trace", "bgcolor": "rgba(0,0,0,0)"}}
     return go.Figure({"data": traces, "layout": layout | axes})

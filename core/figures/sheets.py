@@ -24,7 +24,9 @@ class Points:
     """A method's points: x, y (N,), error (2, N) below and above; joined by its dashes, as markers, as a cloud.
 
     Args:
-        every: mark every so manieth point alone; hover: a text for each point, for the screen.
+        every: mark every so manieth point alone; hover: a text for each point, for the screen; weight: of the line
+            on paper [points].
+        keys: whose stars each point stands for, as `point` writes it, for who clicks it.
     """
 
     method: str
@@ -37,13 +39,29 @@ class Points:
     cloud: bool = False
     every: int = 1
     hover: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    weight: float = 0.9
 
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """The grey area between low and high (N,) over x (N,): where something perfect lies, or may lie."""
+    """The area between low and high (N,) over x (N,): where something perfect lies, or may lie; nothing where NaN.
+
+    Args:
+        method: whose colour it has; grey without one.
+    """
 
     x: Array
+    low: Array
+    high: Array
+    label: str = ""
+    method: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """Stretches of x, from low to high (N,), over a panel's whole height, hatched: where nothing was measured."""
+
     low: Array
     high: Array
     label: str = ""
@@ -51,21 +69,24 @@ class Band:
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """A line of reference in ink."""
+    """A line of reference, in ink or in another colour that is no method's; weight: on paper [points]."""
 
     x: Array
     y: Array
     label: str = ""
     dash: str = "solid"
+    colour: str = BLACK
+    weight: float = 0.6
 
 
 @dataclass(frozen=True, eq=False)
 class Bars:
-    """A histogram in a method's colour: edges (N + 1,), height (N,)."""
+    """A histogram in a method's colour: edges (N + 1,), height (N,), keys as of Points."""
 
     method: str
     edges: Array
     height: Array
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +94,7 @@ class Panel:
     """One pair of axes. Texts are plain, `T_eff` included: a coat sets them in its own way.
 
     Args:
-        note: in the upper left corner; ticks: of x, all of them, as for S/N; log_y: needs a y_range.
+        note: in the upper left corner; ticks: of x, all of them, as for S/N, and y_ticks of y; log_y: needs a y_range.
         x_text, y_text: write the numbers.
     """
 
@@ -85,9 +106,11 @@ class Panel:
     bands: tuple[Band, ...] = ()
     rules: tuple[Rule, ...] = ()
     bars: tuple[Bars, ...] = ()
+    spans: tuple[Spans, ...] = ()
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
     ticks: tuple[float, ...] = ()
+    y_ticks: tuple[float, ...] = ()
     log_x: bool = False
     log_y: bool = False
     x_text: bool = True
@@ -114,6 +137,12 @@ class Sheet:
         """Those drawn, each once, in the order of their first appearance."""
         found = [[q.method for q in p.points] + [q.method for q in p.bars] for p in self.panels]
         return list(dict.fromkeys(method for some in found for method in some))
+
+
+def point(whose: str, method: str, *numbers: float) -> str:
+    """What a point or a bar stands for: sample, method, S/N and the ends of a bin; of the audit experiment, method and
+    the ends of its bin of strength."""
+    return "|".join([str(whose), str(method), *(f"{float(number):g}" for number in numbers)])
 
 
 def grid(panels: Iterable[tuple[Panel, ...]], across: int, shares: tuple[float, ...], height: float,

@@ -54,7 +54,7 @@ RC: Any = {
     "axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.minor.width": 0.4,
     "ytick.minor.width": 0.4, "xtick.major.size": 2.5, "ytick.major.size": 2.5, "xtick.minor.size": 1.5,
     "ytick.minor.size": 1.5, "xtick.direction": "in", "ytick.direction": "in", "xtick.top": True, "ytick.right": True,
-    "lines.linewidth": 0.9, "axes.titlepad": 3.0, "axes.labelpad": 2.0, "legend.frameon": False,
+    "lines.linewidth": 0.9, "hatch.linewidth": 0.4, "axes.titlepad": 3.0, "axes.labelpad": 2.0, "legend.frameon": False,
     "legend.handlelength": 2.9, "legend.columnspacing": 1.1, "legend.handletextpad": 0.5, "legend.labelspacing": 0.25,
     "figure.dpi": 150, "savefig.dpi": 600, "savefig.bbox": None, "pdf.fonttype": 42, "ps.fonttype": 42,
     "svg.fonttype": "path", "svg.hashsalt": "trueline", "axes.unicode_minus": True, "text.usetex": False,
@@ -63,6 +63,8 @@ RC: Any = {
 #: Largest bias that the seed lets pass, in the quantity's unit; of an EW a share of its mean.
 GATES = {"RV": 1.0, "logg": 0.05, "[Fe/H]": 0.05, "[alpha/Fe]": 0.05}
 EW_GATE = 0.05
+#: Share of truths inside the 68 % interval that the seed lets pass.
+INSIDE_GATE = (0.60, 0.75)
 
 _NAMES = {"RV": ("radial velocity", "km/s"), "Teff": ("T_eff", "K"), "logg": ("log g", "dex"),
           "[Fe/H]": ("[Fe/H]", "dex"), "[alpha/Fe]": ("[α/Fe]", "dex")}

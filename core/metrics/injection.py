@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.ndimage import correlate1d
 from scipy.stats import t as student
 
 from core.metrics.audit import Answer, Test, ask, blocks
@@ -18,9 +17,8 @@ from core.metrics.fidelity import in_windows
 from core.metrics.flags import flags_of, significance
 from core.metrics.lines import LINES, Line, equivalent_width
 from core.metrics.matched_filter import Scan, pixel, profile, strength
+from core.metrics.planted import LN10, angstrom, live_enough, own_flag, placed, width_in
 from core.spectrum import Array, Spectra, star_seed
-
-_LOG10 = float(np.log(10))
 
 
 def _rng(star: str, seed: int, purpose: str) -> np.random.Generator:
@@ -74,14 +72,12 @@ def put_in(spectra: Spectra, answer: Answer, n: int = 16, seed: int = 0, lines: 
             rng = _rng(stars.stars[b], seed, f"put in {j % lines}")
             width = float(np.exp(rng.uniform(*np.log(widths)))) * test.resolution / dex
             offset, sign, sigmas = rng.uniform(-0.5, 0.5), rng.choice((-1.0, 1.0)), rng.uniform(*strengths)
-            g = profile(width, offset)
-            live = correlate1d(stars.measured[b].astype(float), g**2, mode="constant") > 0.9 * (g**2).sum()
-            if not live.any():
-                raise ValueError(f"star {stars.stars[b]} has no {len(g)} live pixels to put a line in; leave it out.")
-            place = int(rng.choice(np.flatnonzero(live)))
-            here = np.arange(len(g)) - len(g) // 2 + place
-            ok = (here >= 0) & (here < len(stars.wave))
-            shape[j, here[ok]] = g[ok]
+            usable = live_enough(stars.measured[b], width, offset)
+            if not usable.any():
+                raise ValueError(f"star {stars.stars[b]} has no {len(profile(width, offset))} live pixels to put a "
+                                 "line in; leave it out.")
+            place = int(rng.choice(np.flatnonzero(usable)))
+            shape[j] = placed(len(stars.wave), place, offset, width)
             todo.append((place + offset, width, sign * sigmas))
         want = np.array([s for _, _, s in todo])
         put = -shape * (want / strength(plain, shape))[:, None]
@@ -92,16 +88,12 @@ def put_in(spectra: Spectra, answer: Answer, n: int = 16, seed: int = 0, lines: 
         added = slice(len(stars), len(both))
         found, trials = test.run(both.select(added), draws[:, added])
         change = draws[:, added].mean(0) - draws[:, : len(stars)].mean(0)[b_of]
-        angstrom = stars.wave * _LOG10 * dex
-        ew_in, kept = -(put @ angstrom), -(np.where(shape > 0, change, 0.0) @ angstrom)
+        ew_in, kept = -(put @ angstrom(stars.wave)), width_in(stars.wave, shape, change)
         for j, (at, width, signed) in enumerate(todo):
-            near = [f for f in found[j] if f.strength * signed > 0
-                    and abs(np.log10(f.wavelength / stars.wave[0]) / dex - at)
-                    <= 3 * np.hypot(width, f.width / (f.wavelength * _LOG10 * dex)) + 1]
-            best = max(near, key=lambda f: abs(f.strength), default=None)
+            best = own_flag(found[j], signed, at, width, stars.wave)
             centre = float(stars.wave[0] * 10 ** (at * dex))
             rows.append({"star": stars.stars[b_of[j]], "line": j % lines, "wavelength": centre,
-                         "width": width * centre * _LOG10 * dex, "strength": signed, "ew_in": ew_in[j],
+                         "width": width * centre * LN10 * dex, "strength": signed, "ew_in": ew_in[j],
                          "ew_kept": kept[j], "survival": kept[j] / ew_in[j], "flagged": best is not None,
                          "found": best.strength if best else 0.0, "p_value": best.p_value if best else 1.0,
                          "limit": float(limit(signed, trials[j], test.level)), "trials": trials[j], "n": n})

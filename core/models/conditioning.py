@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core import progress
 from core.models.denoiser import Denoiser, check_noise
 from core.models.observation import Observation
 
@@ -146,6 +147,7 @@ def conjugate_gradients(apply: Callable[[Tensor], Tensor], b: Tensor, iterations
     for _ in range(iterations):
         if bool((size <= goal).all()):
             break
+        progress.tick(0)
         image = apply(p)
         bend = (p * image).sum(-1, keepdim=True)
         # a row that is done moves no more, nor one whose matrix bends the wrong way: a network's Jacobian is nearly

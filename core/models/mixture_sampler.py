@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from core import progress
 from core.models.mixture import Mixture
 from core.models.observation import Observation, Reconstructor, check_draws
 from core.spectrum import star_seed
@@ -33,8 +34,10 @@ class MixtureSampler(Reconstructor):
 
     def sample(self, observation: Observation, n: int, seed: int) -> Tensor:
         check_draws(n)
+        progress.expect(len(observation.keys))
         out = []
         for b, key in enumerate(observation.keys):
             generator = torch.Generator().manual_seed(star_seed(key, seed, "mixture"))
             out.append(self.mixture.posterior(observation.star(b)).draw(n, generator))
+            progress.tick()
         return torch.stack(out, 1).double()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from core import progress
 from core.data.grid import N_PIXELS, check_grid
 from core.models.balance import BALANCED, Plan
 from core.models.mixture import Mixture
+from core.models.mixture_sampler import MixtureSampler
 from core.models.network import Preconditioned, Told, true_noise
 from core.models.observation import Observation, Reconstructor, check_draws, normals
 from core.models.samplers import multistep
@@ -60,10 +62,14 @@ class NoiseMap(Reconstructor):
         most = _ROWS[self.device.type]
         alone = self.device.type == "cpu"  # bit for bit the same answer, whoever is asked about beside it
         stars = self.together or (1 if alone else max(1, most // n))
+        rows = max(1, most // min(stars, len(observation.keys)))
+        groups = -(-len(observation.keys) // stars)
+        progress.expect(groups * (1 + -(-n // rows) * self.plan.calls))
         parts = []
         for first in range(0, len(observation.keys), stars):
             part = observation.some(first, first + stars)
             follow = _Followed(self.denoiser, part, seed, self.device, self._sky_free(part, n, seed))
+            progress.tick()
             rows = max(1, most // len(part.keys))
             chunks = [follow.draw(self.plan, min(rows, n - at)) for at in range(0, n, rows)]
             parts.append(torch.cat(chunks).double().cpu())
@@ -74,7 +80,7 @@ class NoiseMap(Reconstructor):
         if not len(observation.patterns):
             return None
         if self.sky is None:
-            self.sky = Mixture.load()
+            self.sky = MixtureSampler().mixture  # one in memory for all who ask
         out = []
         for b, key in enumerate(observation.keys):
             star = observation.star(b)

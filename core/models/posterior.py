@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from core import progress
 from core.data.grid import N_PIXELS
 from core.models.conditioning import Linear, Measured, Posterior
 from core.models.denoiser import Denoiser
@@ -85,6 +86,7 @@ class _Flat(Reconstructor):
                              "bring them onto that grid (core.data.grid.prepare).")
         device = next((t.device for t in self.prior.state_dict().values()), torch.device("cpu"))
         together = 1 if device.type == "cpu" else max(1, _ROWS // n)  # alone on a CPU: bit for bit the same answer
+        progress.expect(-(-len(observation.keys) // together) * -(-n // self.chunk) * len(self.levels))
         out = []
         for first in range(0, len(observation.keys), together):
             part = observation.some(first, first + together)
@@ -196,6 +198,7 @@ class DPS(_Flat):
             if then > 0:
                 x = x + then * math.sqrt(1 - q) * fresh(i)
             # u_vp' = sqrt(ab') u', grad_vp = grad / sqrt(ab), 1 / ab = 1 + (sigma / unit)^2, u = (x - centre) / unit
+            progress.tick()
             x = x - self.strength * math.sqrt((unit**2 + now**2) * (unit**2 + then**2)) * gradient
             check_state(x, start, i)
         return x

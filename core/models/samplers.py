@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from core import progress
 from core.models.schedule import check_levels
 
 #: (x, tau) -> E[x0 | x0 + tau sigma (K z) = x]; any shape.
@@ -83,12 +84,15 @@ def ddim(denoise: Denoise, x: Tensor, levels: Sequence[float], fresh: Fresh, eta
     start = _begin(x, levels)
     for i, (now, then) in enumerate(pairwise(levels)):
         d = denoise(x, now)
+        progress.tick()
         noise = eta * then * math.sqrt(_shrink(now, then))
         x = d + math.sqrt(then**2 - noise**2) / now * (x - d)
         if eta > 0:
             x = x + noise * fresh(i)
         check_state(x, start, i)
-    return denoise(x, levels[-1])
+    d = denoise(x, levels[-1])
+    progress.tick()
+    return d
 
 
 def heun(denoise: Denoise, x: Tensor, levels: Sequence[float], fresh: Fresh) -> Tensor:
@@ -104,8 +108,11 @@ def heun(denoise: Denoise, x: Tensor, levels: Sequence[float], fresh: Fresh) -> 
         slope = (x - denoise(x, now)) / now
         tried = x + (then - now) * slope
         x = x + (then - now) / 2 * (slope + (tried - denoise(tried, then)) / then)
+        progress.tick()
         check_state(x, start, i)
-    return denoise(x, levels[-1])
+    d = denoise(x, levels[-1])
+    progress.tick()
+    return d
 
 
 def multistep(denoise: Denoise, x: Tensor, levels: Sequence[float], fresh: Fresh, pull: float = 1.0) -> Tensor:
@@ -123,10 +130,13 @@ def multistep(denoise: Denoise, x: Tensor, levels: Sequence[float], fresh: Fresh
     h_before = 1.0
     for i, (now, then) in enumerate(pairwise(levels)):
         d = denoise(x, now)
+        progress.tick()
         h, move = math.log(now / then), _shrink(now, then)
         x = (1 - move) * x + move * d + then * math.sqrt(move) * fresh(i)
         if before is not None:
             x = x + (pull / 2 * move * h / h_before) * (d - before)
         before, h_before = d, h
         check_state(x, start, i)
-    return denoise(x, levels[-1])
+    d = denoise(x, levels[-1])
+    progress.tick()
+    return d

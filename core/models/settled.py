@@ -28,6 +28,18 @@ class Columns:
     def __init__(self, rows: Tensor, residual: Tensor, log_weight: Tensor) -> None:
         self.mean, self.factors = rows[:, :, 0], rows[:, :, 1:]
         self.residual, self.log_weight = residual, log_weight
+        self._all: list[tuple[Tensor | None, Tensor]] = []
+
+    def every(self, unit: Tensor, slope: Tensor | None) -> Tensor:
+        """(B, P, k, L) the factors, those of the unit and of a shift among them: the same at every noise level."""
+        for known, factors in self._all:
+            if known is slope:
+                return factors
+        parts = [self.factors, self.mean[:, :, None] * unit]
+        if slope is not None:
+            parts.append(slope[:, None, None].expand(-1, self.mean.shape[1], 1, -1))
+        self._all.append((slope, torch.cat(parts, 2)))
+        return self._all[-1][1]
 
 
 class Settled:
@@ -110,10 +122,7 @@ class Solved:
         self.root = total.sqrt()
         self.inverse = torch.where(live, 1.0 / self.root, 0.0)
         self.log_det = torch.where(live, total.log(), 0.0).double().sum(2)
-        parts = [columns.factors, columns.mean[:, :, None] * owner.unit]
-        if slope is not None:
-            parts.append(slope[:, None, None].expand(-1, columns.mean.shape[1], 1, -1))
-        self.factors = torch.cat(parts, 2)  # (B, P, k, L)
+        self.factors = columns.every(owner.unit, slope)  # (B, P, k, L)
         self.mean, self.log_weight = columns.mean, columns.log_weight
         self.scaled = self.factors * self.weight[:, :, None]
         k = self.factors.shape[2]

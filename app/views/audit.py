@@ -1,0 +1,53 @@
+"""Page Audit: a line put in by hand, and what each method does with it; beside it, what it did with many others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from app import audited, export, put_in, resources, state, widgets
+from core.figures import interactive
+
+choice = state.chosen()
+stars = widgets.catalogue().stars
+if choice.star is None:
+    widgets.problems(widgets.said())
+    st.info("There is no star to show; upload a LAMOST FITS file, or start the server with `-- --folder PATH`.")
+    st.stop()
+
+line, wrong = put_in.chosen()
+asked = (stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength)
+plain = resources.look(*asked, wait=False)
+planted, refused = audited.put(plain.spectra, line)
+seen = plain if planted is None else resources.look(*asked, wait=False, spectra=planted.spectra)
+widgets.problems([*widgets.said(), *plain.problems, *wrong, *([refused] if refused else [])])
+put_in.form(line)
+
+left, right = st.columns([2.5, 1], gap="medium")
+with left:
+    if planted is not None:
+        found = audited.audited(plain, seen, planted, choice.air)
+        st.markdown(audited.headline(found), help=audited.HELP)
+        if found.verdicts:
+            widgets.plot(interactive.draw(found.sheet, dark=widgets.dark()), key="put_in_window", name=plain.file,
+                         alt=f"The line at {line.wavelength:.1f} Angstrom: each method's answer with and without it")
+            st.dataframe(audited.table(found), width="stretch", height="content")
+            places = st.columns([1, 1, 4])
+            with places[0]:
+                export.figure_menu(found.sheet, f"line {line.text}")
+            with places[1]:
+                export.menu(seen, choice, line)
+        elif not choice.methods:
+            st.info("No method is chosen; add one in the bar above, and see what it does with the line.")
+    widgets.patience(replace(seen, waiting=(*plain.waiting, *(() if seen is plain else seen.waiting))))
+with right:
+    experiment = st.segmented_control("Audit of many lines", ["put_in", "take_out"], default="put_in",
+                                      format_func={"put_in": "put in", "take_out": "taken out"}.__getitem__,
+                                      key="experiment") or "put_in"
+    curves = audited.curves(plain, experiment, choice.methods)
+    if curves.sheet is not None:
+        widgets.plot(interactive.draw(curves.sheet, dark=widgets.dark()), key="audit_curves", name="audit.csv",
+                     alt="Share of lines kept and flag rate against strength, beside the matched filter's limit")
+        export.figure_menu(curves.sheet, f"audit {experiment}")
+    st.caption(curves.said)
