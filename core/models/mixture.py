@@ -45,7 +45,8 @@ def shifted(rows: Tensor, shift: float) -> Tensor:
     first, weights = _taps(shift)
     flat = rows.reshape(-1, rows.shape[-1])
     out = torch.zeros(len(flat), N_PIXELS, device=rows.device)
-    for part, into in zip(torch.split(flat, _CACHED), torch.split(out, _CACHED), strict=True):  # as much as a core's cache holds
+    # as much at once as a core's cache holds
+    for part, into in zip(torch.split(flat, _CACHED), torch.split(out, _CACHED), strict=True):
         for k, weight in enumerate(weights, first):
             into.add_(part[:, k : k + N_PIXELS], alpha=weight)
     return out.view(*rows.shape[:-1], N_PIXELS)
