@@ -13,7 +13,7 @@ if (root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 
 import streamlit as st
 
-from app import widgets
+from app import resources, widgets
 
 st.set_page_config(page_title="Trueline", page_icon=widgets.ICON, layout="wide")
 page = st.navigation([st.Page("views/star.py", title="Star", icon=":material/star:", default=True),
@@ -25,8 +25,10 @@ page = st.navigation([st.Page("views/star.py", title="Star", icon=":material/sta
                       st.Page("views/about.py", title="Models and data", icon=":material/info:")], position="top")
 widgets.compact()
 try:
+    resources.begin()
     widgets.bar()
     page.run()
+    resources.finish()
 except Exception:  # a fault of ours: said in a sentence on the page, told in full in the terminal
     logging.getLogger(__name__).exception("page %r", page.title)
     st.error("This view failed, which is a fault in Trueline; choose another star or method, and report what the "

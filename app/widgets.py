@@ -6,7 +6,6 @@ import html
 import math
 import re
 import textwrap
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from app.styles import style
 
 _METHODS_HELP = (
     "The exact posterior takes some seconds for a new star or S/N; DPS, PiGDM and MMPS take ten seconds to a minute. "
-    "An answer once made is kept until the server stops. DPS is calibrated at no strength.")
+    "An answer once made is kept on disk. DPS is calibrated at no strength.")
 _UNCALIBRATED_HELP = (
     "DPS is calibrated at no strength: at its best its draws are 1.7 times too wide, and yet their 68 % band holds the "
     "truth in 54 % of pixels. PiGDM's draws are 1.6 times too wide (docs/laboratory.md).")
@@ -235,32 +234,31 @@ def answers(look: Look) -> None:
 
 
 def patience(look: Look) -> None:
-    """How far the answers are that are still being made; runs the page again when one is there.
-
-    Each turn of the wait is a place where Streamlit lets go for a slider that was moved.
-    """
-    now = {waiting.future for waiting in look.waiting}
-    for left in st.session_state.get("asked", set()) - now:
-        left.cancel()  # what has not begun will not; what has is kept for a second look
-    st.session_state["asked"] = now
+    """How far the answers are that are still being made, with a way to do without; the page runs again for each."""
     if wrong := [style(answer.method).name for answer in look.answers if answer.method in UNCALIBRATED]:
         said = "DPS calibrated at no strength" if "DPS" in wrong else "PiGDM is not calibrated"
         st.caption(f":small[{said}]", help=_UNCALIBRATED_HELP)
-    if not look.waiting:
-        return
-    places = [st.empty() for _ in look.waiting]
-    begun = [waiting.since for waiting in look.waiting]
-    while not any(waiting.future.done() for waiting in look.waiting):
-        for i, (waiting, place) in enumerate(zip(look.waiting, places, strict=True)):
-            name, gone = style(waiting.method).name, time.monotonic() - begun[i]
-            words = f"{name}: {waiting.draws} draws, about {waiting.seconds:.0f} s; {gone:.0f} s gone"
-            if not waiting.future.running():
-                begun[i], gone, words = time.monotonic(), 0.0, f"{name}: waits until another star's draws are made"
-            elif gone > 1.5 * waiting.seconds:
-                words += ", longer than expected"
-            place.progress(min(gone / waiting.seconds, 0.97), words)
-        time.sleep(0.2)
-    st.rerun()
+    for method in look.cancelled:
+        st.button(f"{style(method).name}: cancelled. Ask again", key=f"again_{method}", on_click=resources.again,
+                  args=(method,), width="stretch", icon=":material/refresh:")
+    if look.waiting:
+        _progress(look)
+
+
+@st.fragment(run_every=0.3)
+def _progress(look: Look) -> None:
+    """A bar and a button for each answer that is waited for.
+
+    A fragment: it looks again by itself while the page lets go of a slider at any time.
+    """
+    for waiting in look.waiting:
+        if waiting.done:
+            st.rerun()
+        name = style(waiting.method).name
+        st.progress(min(waiting.share, 1.0), f"{name}: {waiting.words}")
+        if st.button(f"Cancel {name}", key=f"cancel_{waiting.method}", width="stretch", icon=":material/close:"):
+            resources.cancel(waiting)
+            st.rerun()
 
 
 def download(look: Look) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -27,9 +28,13 @@ def opened(**query: str) -> AppTest:
 
 
 @pytest.fixture(scope="module")
-def look() -> Look:
-    star = next(s for s in resources.catalogue().stars.values() if s.facts["star"] == "SIM06")
-    return resources.look(star, None, ["savgol", "mixture"], 0)
+def look(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Look]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRUELINE_WORKER", "0")
+        patch.setenv("TRUELINE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(resources, "DRAWS", {"other": 8})
+        star = next(s for s in resources.catalogue().stars.values() if s.facts["star"] == "SIM06")
+        yield resources.look(star, None, ["savgol", "mixture"], 0)
 
 
 @pytest.mark.parametrize("methods", ["noisy,savgol,wavelet,pca", "wiener,mixture", "exact,dps"])

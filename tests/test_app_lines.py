@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from test_app import ROOT, healthy, no_folder, said, small, words
 
 from app import charts_lines, lines_shown, own_line, resources
 from app.shown import Look
+from app.styles import style
 from core import pipeline
 from core.metrics.lines import LINES, Line
 
@@ -29,25 +31,33 @@ def opened(**query: str) -> AppTest:
 
 
 @pytest.fixture(scope="module")
-def look() -> Look:
-    star = next(s for s in resources.catalogue().stars.values() if s.facts["star"] == "SIM02")
-    return resources.look(star, 7.0, ["noisy", "savgol", "mixture"], 0)
+def look(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Look]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRUELINE_WORKER", "0")
+        patch.setenv("TRUELINE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(resources, "DRAWS", {"other": 8})
+        star = next(s for s in resources.catalogue().stars.values() if s.facts["star"] == "SIM02")
+        yield resources.look(star, 7.0, ["noisy", "savgol", "mixture"], 0)
 
 
 def sheet(app: AppTest) -> pd.DataFrame:
     return app.dataframe[0].value
 
 
-@pytest.mark.parametrize("methods", ["noisy,savgol,wavelet,pca", "wiener,mixture", "exact", "dps"])
-def test_every_method_has_a_row_for_every_measured_line(methods: str) -> None:
-    assert set("noisy,savgol,wavelet,pca,wiener,mixture,exact,dps,pigdm,mmps".split(",")) == set(pipeline.METHODS)
-    app = healthy(opened(star="simulated:SIM02", snr="9", methods=methods))
+@pytest.mark.parametrize("methods", [list(pipeline.METHODS)[i::3] for i in range(3)], ids=",".join)
+def test_every_method_has_a_row_for_every_measured_line(methods: list[str]) -> None:
+    app = opened(star="simulated:SIM02", snr="9", methods=",".join(methods))
+    assert not app.exception
+    assert not app.error
     shown = sheet(app)
     assert len(shown) > 12
     assert set(shown.index) <= set(LINES)
     assert not shown.isna().any().any()
-    assert ("photon noise" in words(app)) == ("savgol" in methods)
-    assert ("draws" in words(app))
+    for method in methods:  # in so few steps a guided sampler may run away: it is said, and has no column
+        columns = [column for column in shown.columns if column.startswith(f"{style(method).name} [")]
+        assert columns or f"No answer from {style(method).name}" in said(app)
+    assert "photon noise" in words(app)
+    assert "draws" in words(app)
 
 
 def test_a_method_that_no_one_chose_leaves_the_panels_and_says_what_to_do() -> None:
