@@ -11,7 +11,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import charts, resources, state
+from app import charts_star, first, resources, state
 from core import pipeline
 from core.data import library
 from core.models.conditioning import Linear, Measured
@@ -84,7 +84,7 @@ def test_a_first_visit_shows_a_simulated_star_at_low_snr_with_the_exact_posterio
     app = healthy(opened())
     assert figures(app) == 2
     assert not said(app)
-    assert app.multiselect(key="methods").value == [m for m in METHODS if m not in state.LATER]
+    assert app.multiselect(key="methods").value == list(state.usual(METHODS))
     assert "exact" in app.multiselect(key="methods").value
     assert set(state.LATER) < set(METHODS), "which take long or repeat what is shown, and are still to be had"
     assert app.select_slider(key="snr").value == state.FIRST_SNR
@@ -247,7 +247,7 @@ def test_a_fault_of_ours_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(charts, "spectrum", broken)
+    monkeypatch.setattr(charts_star, "spectrum", broken)
     app = opened()
     assert not app.exception
     assert "fault in Trueline" in app.error[0].value

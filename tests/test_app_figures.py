@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from app import charts, resources
+from app import charts, charts_star, charts_windows, resources
 from app.shown import Answer, Look, Star
 from core import pipeline
 from core.data import noise
@@ -40,7 +40,7 @@ def test_figures_draw_nothing_across_what_was_not_measured_and_hatch_it() -> Non
     look = a_look()
     dead = ~look.spectra.measured[0]
     assert dead.any()
-    figure = charts.spectrum(look)
+    figure = charts_star.spectrum(look)
     names = {trace.name: trace for trace in figure.data}
     assert np.array_equal(np.isnan(names["observed ± 1σ"].y), dead)
     hatch = names["not measured"]
@@ -53,11 +53,11 @@ def test_figures_draw_nothing_across_what_was_not_measured_and_hatch_it() -> Non
 def test_figures_carry_full_axis_names_fixed_colours_and_no_unnamed_method() -> None:
     look = a_look()
     for air, medium in ((False, "vacuum"), (True, "air")):
-        for figure in (charts.spectrum(look, air=air), charts.windows(look, air=air, dark=True)):
+        for figure in (charts_star.spectrum(look, air=air), charts_windows.windows(look, air=air, dark=True)):
             titles = {axis.title.text for axis in [*figure.select_xaxes(), *figure.select_yaxes()]}
             assert f"Wavelength ({medium}) [Angstrom]" in titles
             assert "Flux / continuum" in titles
-    shown = {trace.name: trace for trace in charts.spectrum(look).data if trace.showlegend}
+    shown = {trace.name: trace for trace in charts_star.spectrum(look).data if trace.showlegend}
     assert len([name for name in shown if "no error bar" in name]) == len(METHODS)
     looks = [(shown[f"{charts.style(m).name} (no error bar)"].line.color, charts.style(m).dash) for m in METHODS]
     assert len(set(looks)) == len(METHODS)
@@ -65,7 +65,7 @@ def test_figures_carry_full_axis_names_fixed_colours_and_no_unnamed_method() -> 
 
 
 def test_only_residuals_beyond_two_sigma_are_coloured() -> None:
-    for trace in charts.spectrum(a_look()).data:
+    for trace in charts_star.spectrum(a_look()).data:
         if trace.yaxis == "y2" and trace.mode == "markers":
             assert (np.abs(trace.y) > 2).all()
 
@@ -75,15 +75,15 @@ def test_residuals_beyond_the_panel_are_marked_at_its_edge_and_counted() -> None
     residual = np.where(look.spectra.measured[0], 0.0, np.nan)
     at = np.flatnonzero(look.spectra.measured[0])[100:160]
     residual[at] = np.where(np.arange(60) % 2, 50.0, -9.0)
-    figure = charts.spectrum(replace(look, answers=(replace(look.answers[0], residual=residual),)))
+    figure = charts_star.spectrum(replace(look, answers=(replace(look.answers[0], residual=residual),)))
     notes = [note.text or "" for note in figure.layout.annotations]
     assert any(n.startswith("60 pixels beyond ±8: ") and n.endswith(" 60") for n in notes)
-    edge = figure.data[-2]
+    edge = [trace for trace in figure.data if trace.yaxis == "y2"][-1]
     assert edge.mode == "markers"
     assert np.allclose(edge.x, look.spectra.wave[at])
     assert (np.abs(edge.y) < figure.layout.yaxis2.range[1]).all()
     assert (np.sign(edge.y) == np.sign(residual[at])).all()
-    assert not charts.beyond(look, 50.0)
+    assert not charts_star.beyond(look, 50.0)
 
 
 def test_outliers_do_not_set_the_scale() -> None:
@@ -91,19 +91,19 @@ def test_outliers_do_not_set_the_scale() -> None:
     flux = look.spectra.flux.copy()
     flux[0, np.flatnonzero(look.spectra.measured[0])[::400]] = 500.0
     wild = replace(look, spectra=replace(look.spectra, flux=flux))
-    assert charts.spectrum(wild).layout.yaxis.range[1] < 3
+    assert charts_star.spectrum(wild).layout.yaxis.range[1] < 3
 
 
 def test_a_star_without_methods_or_rv_or_with_a_band_draws() -> None:
     look = a_look()
-    charts.windows(a_look(methods=[]))
-    charts.spectrum(a_look(methods=[]))
+    charts_windows.windows(a_look(methods=[]))
+    charts_star.spectrum(a_look(methods=[]))
     meta = look.spectra.meta.drop(columns="rv")
-    charts.windows(replace(look, star=replace(look.star, among=replace(look.star.among, meta=pd.concat([meta] * len(
+    charts_windows.windows(replace(look, star=replace(look.star, among=replace(look.star.among, meta=pd.concat([meta] * len(
         look.star.among), ignore_index=True)))))
     flux = look.answers[0].flux
     wide = Answer("exact", flux, flux - 0.1, flux + 0.1, look.answers[0].residual, 1.0, 1.0)
-    names = [trace.name for trace in charts.spectrum(replace(look, answers=(wide,))).data]
+    names = [trace.name for trace in charts_star.spectrum(replace(look, answers=(wide,))).data]
     assert "exact (68 % band)" in names
 
 
@@ -140,11 +140,11 @@ def test_a_degraded_real_star_is_beside_its_own_spectrum_which_is_not_called_tru
     assert np.array_equal(poor.own[live], star.spectra.flux[0][live])
     assert np.isnan(poor.own[~live]).all()
     assert np.isclose(poor.answers[0].rms, fidelity.rms_error(poor.answers[0].flux, star.spectra.flux[0], live))
-    for figure in (charts.spectrum(poor), charts.windows(poor, dark=True)):
+    for figure in (charts_star.spectrum(poor), charts_windows.windows(poor, dark=True)):
         names = [trace.name for trace in figure.data]
         assert f"own spectrum, S/N {star.own:.0f} (not truth)" in names
         assert "truth (simulated)" not in names
-    assert any("sky residuals" in note.text for note in charts.spectrum(poor).layout.annotations)
+    assert any("sky residuals" in note.text for note in charts_star.spectrum(poor).layout.annotations)
 
 
 def test_the_file_of_a_real_star_says_what_its_sigma_rests_on() -> None:
@@ -172,7 +172,7 @@ def test_an_answer_with_draws_says_what_it_rests_on() -> None:
     told = {"strength": 0.03, "steps": 50}
     dps = replace(first, method="dps", low=flux - 0.1, high=flux + 0.1, draws=8, settings=told)
     drawn = replace(look, answers=(first, dps))
-    assert "DPS, strength 0.03 (uncalibrated band)" in [trace.name for trace in charts.spectrum(drawn).data]
+    assert "DPS, strength 0.03 (uncalibrated band)" in [trace.name for trace in charts_star.spectrum(drawn).data]
     head = "".join(line for line in drawn.csv().splitlines(keepends=True) if line.startswith("#"))
     assert "draws: dps 8 strength=0.03 steps=50" in head
     assert "not to be calibrated: the quantiles of dps" in head
