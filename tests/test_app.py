@@ -46,7 +46,7 @@ def fresh() -> Iterator[None]:
 
 
 def opened(**query: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+    app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=240)
     for key, value in query.items():
         app.query_params[key] = value
     return app.run()
@@ -96,6 +96,10 @@ def test_a_first_visit_shows_a_simulated_star_at_low_snr_with_the_exact_posterio
     assert "no error bar" in spoken, "a filter must say that it has no uncertainty"
     assert spoken.count("68 % band") >= 2
     assert "1 is necessary, not sufficient" in spoken
+    assert "Line put in" in spoken, "the star of a first visit holds a line that no prior has"
+    assert app.session_state["star"] == first.star(app.session_state["catalogue"].stars)
+    for told in ("Domain", "Teff", "flag"):
+        assert told in spoken
 
 
 def test_every_bundled_star_opens_and_is_called_simulated() -> None:
