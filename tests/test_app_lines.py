@@ -24,7 +24,7 @@ __all__ = ["no_folder", "small"]  # fixtures of every test here
 
 
 def opened(**query: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=120)
+    app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=280)
     for key, value in query.items():
         app.query_params[key] = value
     return app.switch_page("views/lines.py").run()
