@@ -18,6 +18,7 @@ from core.report import at_velocity
 
 ACROSS = 6  #: panels in a row
 ROW = 176  #: pixels of height for a row
+_MEASURING = ("", float("nan"), False)
 _ROOM = 0.25  # of the windows' width, left free on either side
 
 
@@ -26,6 +27,8 @@ def _title(line: Line, said: tuple[str, float, bool] | None) -> str:
     if said is None:
         return f"<b>{line.name}</b><br><span style='font-size:10px'>too little of it measured</span>"
     method, share, flagged = said
+    if said is _MEASURING:
+        return f"<b>{line.name}</b><br><span style='font-size:10px'>being measured ...</span>"
     words = source(share) if method else "data or prior: not known"
     flag = " <b>⚑ flag</b>" if flagged else ""
     return f"<b>{line.name}</b>{flag}<br><span style='font-size:10px'>{words}</span>"
@@ -54,12 +57,13 @@ def _windows(line: Line, move: Any, n: str) -> list[dict[str, Any]]:
                    "line": {"color": _rgba(GREY, 0.9), "width": 1, "dash": "dot"}, **place}]
 
 
-def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, float, bool]], air: bool = False,
-              dark: bool = False) -> go.Figure:
+def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, float, bool]] | None,
+              air: bool = False, dark: bool = False) -> go.Figure:
     """A panel for each line: what was measured, the truth, each method, the band that is integrated over.
 
     Args:
-        lines: at rest; said: by line, the method that speaks for it, its share of the prior, and whether it is flagged.
+        lines: at rest; said: by line, the method that speaks for it, its share of the prior, and whether it is flagged;
+            None while that is being measured.
         air: wavelengths in air; dark: ink for a dark page.
     """
     ink = "#FAFAFA" if dark else "#000000"
@@ -99,7 +103,7 @@ def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, f
                           "range": list(_span(look, part))},
             f"yaxis{cover}": _cover(f"y{n}") | {"anchor": f"x{n}"}}
         notes.append({"x": 0, "y": 1, "xref": f"x{n} domain", "yref": f"y{n} domain", "showarrow": False,
-                      "text": _title(line, said.get(line.name)), "align": "left",
+                      "text": _title(line, _MEASURING if said is None else said.get(line.name)), "align": "left",
                       "xanchor": "left", "yanchor": "bottom", "font": {"size": 12, "color": ink}})
         marks += _windows(line, move, n)
     below = {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 12, "color": ink}}
