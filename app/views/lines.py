@@ -13,7 +13,8 @@ if choice.star is None:
     st.info("There is no star to show; upload a LAMOST FITS file, or start the server with `-- --folder PATH`.")
     st.stop()
 
-look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength, wait=False)
+look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength, wait=False,
+                      draws=choice.number)
 own, wrong = own_line.chosen()
 widgets.problems([*widgets.said(), *look.problems, *wrong])
 panels, place, dark = lines_shown.shown_lines(own, str(st.session_state.get("focus", ""))), st.empty(), widgets.dark()
