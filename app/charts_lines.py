@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from app.charts import _axis, _cover, _figure, _flux_traces, _hatch, _rgba
+from app.charts import _axis, _cover, _figure, _flux_traces, _hatch, _moved, _rgba
 from app.lines_shown import source
 from app.shown import Look
 from app.styles import GREY, style
@@ -58,30 +59,27 @@ def _windows(line: Line, move: Any, n: str) -> list[dict[str, Any]]:
 
 
 def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, float, bool]] | None,
-              air: bool = False, dark: bool = False) -> go.Figure:
+              air: bool = False, dark: bool = False, rest: bool = False) -> go.Figure:
     """A panel for each line: what was measured, the truth, each method, the band that is integrated over.
 
     Args:
         lines: at rest; said: by line, the method that speaks for it, its share of the prior, and whether it is flagged;
             None while that is being measured.
-        air: wavelengths in air; dark: ink for a dark page.
+        air, rest: wavelengths in air, in the star's own frame; dark: ink for a dark page.
     """
     ink = "#FAFAFA" if dark else "#000000"
-    x, title, velocity = _axis(look, air)
+    x, title, velocity = _axis(look, air, rest)
     wave, rows = look.spectra.wave, math.ceil(len(lines) / ACROSS)
     height = rows * ROW + 70
     gap, over = 0.028, 62 / (height - 70)  # room beside a panel, and above it for its title
     width, tall = (1 - gap * (ACROSS - 1)) / ACROSS, 1 / rows - over
 
-    def move(values: Any) -> Any:
-        """Observed vacuum wavelengths as the axis has them."""
-        return np.interp(values, wave, x)
-
+    move = partial(_moved, look, x)  # observed vacuum wavelengths as the axis has them
     traces: list[dict[str, Any]] = []
     axes: dict[str, Any] = {}
     notes, marks = [], []
-    for number, rest in enumerate(lines):
-        line = at_velocity(rest, velocity)
+    for number, still in enumerate(lines):
+        line = at_velocity(still, velocity)
         ends = min(line.blue[0], line.band[0]), max(line.red[1], line.band[1])
         free = _ROOM * (ends[1] - ends[0]) / 2
         first, last = np.searchsorted(wave, (ends[0] - free, ends[1] + free))

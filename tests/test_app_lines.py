@@ -113,6 +113,10 @@ def test_panels_shade_the_bands_where_the_star_has_them_in_vacuum_and_air(look: 
     shift = np.array(centres[0]) - np.array(centres[1])
     assert ((shift > 1.0) & (shift < 2.6)).all(), "air is 1.1 to 2.5 Angstrom below vacuum"
     assert "(air)" in air.layout.annotations[-2].text
+    rest = charts_lines.multiples(look, list(LINES.values()), None, rest=True)
+    here = [s.x0 for s in rest.layout.shapes if s.type == "line"]
+    np.testing.assert_allclose(here, [line.centre for line in LINES.values()], atol=0.02)
+    assert "being measured" in rest.layout.annotations[0].text
 
 
 # ------------------------------------------------------------------------------------------------- a line of one's own

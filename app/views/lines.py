@@ -17,14 +17,15 @@ look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.see
                       draws=choice.number)
 own, wrong = own_line.chosen()
 widgets.problems([*widgets.said(), *look.problems, *wrong])
-panels, place, dark = lines_shown.shown_lines(own, str(st.session_state.get("focus", ""))), st.empty(), widgets.dark()
-name, alt = look.file, f"Line windows of {look.star.name}: measured, truth, each method"
+panels = lines_shown.shown_lines(own, str(st.session_state.get("focus", "")))
+how = (choice.air, widgets.dark(), choice.rest)
+place, name, alt = st.empty(), look.file, f"Line windows of {look.star.name}: measured, truth, each method"
 if not lines_shown.measured(look, own):  # what is there already is shown while the rest is measured
-    widgets.plot(charts_lines.multiples(look, panels, None, choice.air, dark), "first_multiples", name, alt, place)
+    widgets.plot(charts_lines.multiples(look, panels, None, *how), "first_multiples", name, alt, place)
 with st.spinner("Measuring lines and velocities ..."):
     table = lines_shown.lines(look, own)
 said = lines_shown.shares(table)
-widgets.plot(charts_lines.multiples(look, panels, said, choice.air, dark), "multiples", name, alt, place)
+widgets.plot(charts_lines.multiples(look, panels, said, *how), "multiples", name, alt, place)
 
 left, middle, right, *places = st.columns([2.6, 4.6, 1.6, 0.8, 0.8], vertical_alignment="bottom")
 quantity = left.segmented_control("Quantity", lines_shown.QUANTITIES, default="EW", key="quantity") or "EW"
