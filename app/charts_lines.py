@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from app.charts import _axis, _cover, _figure, _flux_traces, _hatch, _rgba
+from app.charts import _axis, _cover, _figure, _flux_traces, _hatch, _moved, _rgba
 from app.lines_shown import source
 from app.shown import Look
 from app.styles import GREY, style
@@ -18,6 +19,7 @@ from core.report import at_velocity
 
 ACROSS = 6  #: panels in a row
 ROW = 176  #: pixels of height for a row
+_MEASURING = ("", float("nan"), False)
 _ROOM = 0.25  # of the windows' width, left free on either side
 
 
@@ -26,6 +28,8 @@ def _title(line: Line, said: tuple[str, float, bool] | None) -> str:
     if said is None:
         return f"<b>{line.name}</b><br><span style='font-size:10px'>too little of it measured</span>"
     method, share, flagged = said
+    if said is _MEASURING:
+        return f"<b>{line.name}</b><br><span style='font-size:10px'>being measured ...</span>"
     words = source(share) if method else "data or prior: not known"
     flag = " <b>⚑ flag</b>" if flagged else ""
     return f"<b>{line.name}</b>{flag}<br><span style='font-size:10px'>{words}</span>"
@@ -54,30 +58,28 @@ def _windows(line: Line, move: Any, n: str) -> list[dict[str, Any]]:
                    "line": {"color": _rgba(GREY, 0.9), "width": 1, "dash": "dot"}, **place}]
 
 
-def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, float, bool]], air: bool = False,
-              dark: bool = False) -> go.Figure:
+def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, float, bool]] | None,
+              air: bool = False, dark: bool = False, rest: bool = False) -> go.Figure:
     """A panel for each line: what was measured, the truth, each method, the band that is integrated over.
 
     Args:
-        lines: at rest; said: by line, the method that speaks for it, its share of the prior, and whether it is flagged.
-        air: wavelengths in air; dark: ink for a dark page.
+        lines: at rest; said: by line, the method that speaks for it, its share of the prior, and whether it is flagged;
+            None while that is being measured.
+        air, rest: wavelengths in air, in the star's own frame; dark: ink for a dark page.
     """
     ink = "#FAFAFA" if dark else "#000000"
-    x, title, velocity = _axis(look, air)
+    x, title, velocity = _axis(look, air, rest)
     wave, rows = look.spectra.wave, math.ceil(len(lines) / ACROSS)
     height = rows * ROW + 70
     gap, over = 0.028, 62 / (height - 70)  # room beside a panel, and above it for its title
     width, tall = (1 - gap * (ACROSS - 1)) / ACROSS, 1 / rows - over
 
-    def move(values: Any) -> Any:
-        """Observed vacuum wavelengths as the axis has them."""
-        return np.interp(values, wave, x)
-
+    move = partial(_moved, look, x)  # observed vacuum wavelengths as the axis has them
     traces: list[dict[str, Any]] = []
     axes: dict[str, Any] = {}
     notes, marks = [], []
-    for number, rest in enumerate(lines):
-        line = at_velocity(rest, velocity)
+    for number, still in enumerate(lines):
+        line = at_velocity(still, velocity)
         ends = min(line.blue[0], line.band[0]), max(line.red[1], line.band[1])
         free = _ROOM * (ends[1] - ends[0]) / 2
         first, last = np.searchsorted(wave, (ends[0] - free, ends[1] + free))
@@ -99,7 +101,7 @@ def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, f
                           "range": list(_span(look, part))},
             f"yaxis{cover}": _cover(f"y{n}") | {"anchor": f"x{n}"}}
         notes.append({"x": 0, "y": 1, "xref": f"x{n} domain", "yref": f"y{n} domain", "showarrow": False,
-                      "text": _title(line, said.get(line.name)), "align": "left",
+                      "text": _title(line, _MEASURING if said is None else said.get(line.name)), "align": "left",
                       "xanchor": "left", "yanchor": "bottom", "font": {"size": 12, "color": ink}})
         marks += _windows(line, move, n)
     below = {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 12, "color": ink}}

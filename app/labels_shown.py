@@ -100,7 +100,7 @@ def sheet(found: Labels, reference: str) -> pd.DataFrame:
     if known.notna().any():
         out.loc[reference] = ""
         for name, axis in NAMES.items():
-            out.loc[reference, axis] = "" if pd.isna(known[name]) else f"{known[name]:g}"
+            out.loc[reference, axis] = "" if pd.isna(known[name]) else f"{known[name]:.4g}"
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from core import products, star_tables
 from core.metrics.lines import LINES, Line
 from core.spectrum import Samples, Spectra
 
+_MOST = 128  # tables of one answer in memory
 QUANTITIES = ("EW", "depth", "FWHM", "RV")
 FAR = 2.0  #: sigma from which a residual is coloured
 #: share of the prior up to which a line is called data, and from which it is called prior
@@ -50,17 +52,34 @@ def content(look: Look, answer: Answer | None, *more: object) -> str:
     return digest.hexdigest() + (answer.method if answer is not None else "")
 
 
-@st.cache_resource(show_spinner=False, max_entries=128)
-def _measured(name: str, _look: Look, _answer: Answer, _own: tuple[Line, ...]) -> pd.DataFrame:
-    """The rows of one answer; nobody may write into them."""
-    return star_tables.lines([samples(_look, _answer)], _look.spectra, _look.star.truth, before(_look), _look.seed,
-                             _own)
+@st.cache_resource(show_spinner=False)
+def _kept() -> OrderedDict[str, pd.DataFrame]:
+    """Rows by content, the last asked for at the end; nobody may write into them."""
+    return OrderedDict()
+
+
+def _names(look: Look, own: Line | None) -> list[str]:
+    return [content(look, answer, own) for answer in look.answers]
+
+
+def measured(look: Look, own: Line | None = None) -> bool:
+    """Is there nothing to be measured any more, so that `lines` answers at once?"""
+    return all(name in _kept() for name in _names(look, own))
 
 
 def lines(look: Look, own: Line | None = None) -> pd.DataFrame:
     """`core.star_tables.lines` of every answer of a look: the script's numbers, made once."""
-    more = () if own is None else (own,)
-    parts = [_measured(content(look, answer, more), look, answer, more) for answer in look.answers]
+    kept, parts = _kept(), []
+    for name, answer in zip(_names(look, own), look.answers, strict=True):
+        rows = kept.get(name)
+        if rows is None:
+            rows = star_tables.lines([samples(look, answer)], look.spectra, look.star.truth, before(look), look.seed,
+                                     () if own is None else (own,))
+        kept[name] = rows
+        kept.move_to_end(name)
+        parts.append(rows)
+    while len(kept) > _MOST:
+        kept.popitem(last=False)
     return pd.concat(parts, ignore_index=True) if parts else star_tables.lines([], look.spectra)
 
 
@@ -95,9 +114,9 @@ def source(share: float) -> str:
 
 
 def said_of(row: pd.Series) -> str:
-    """Data or prior, and the strongest flag in the line, for one cell."""
+    """Data or prior, and whether something in the line is flagged, for one cell."""
     words = source(row["prior_share"]) if np.isfinite(row["prior_share"]) else ""
-    return f"{words} ⚑ {row['flags']}" if row["flags"] else words
+    return f"{words} ⚑" if row["flags"] else words
 
 
 def sheet(table: pd.DataFrame, quantity: str, reference: str) -> pd.DataFrame:
@@ -121,6 +140,13 @@ def sheet(table: pd.DataFrame, quantity: str, reference: str) -> pd.DataFrame:
 def styled(shown: pd.DataFrame) -> pd.io.formats.style.Styler:
     """A sheet, coloured where a residual is beyond FAR sigma only."""
     return shown.style.map(lambda text: _COLOURED if is_far(text) else "")
+
+
+def flags_said(table: pd.DataFrame) -> str:
+    """Every flag inside a line, by method, in a sentence; empty where there is none."""
+    rows = table[(table["quantity"] == "EW") & (table["flags"] != "")]
+    said = [f"{row.line}, {style(row.method).name}: {row.flags} Å" for row in rows.itertuples()]
+    return "⚑ " + " · ".join(said) if said else ""
 
 
 def errors_said(table: pd.DataFrame) -> str:

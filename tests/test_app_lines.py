@@ -24,7 +24,7 @@ __all__ = ["no_folder", "small"]  # fixtures of every test here
 
 
 def opened(**query: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=120)
+    app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=280)
     for key, value in query.items():
         app.query_params[key] = value
     return app.switch_page("views/lines.py").run()
@@ -113,6 +113,10 @@ def test_panels_shade_the_bands_where_the_star_has_them_in_vacuum_and_air(look: 
     shift = np.array(centres[0]) - np.array(centres[1])
     assert ((shift > 1.0) & (shift < 2.6)).all(), "air is 1.1 to 2.5 Angstrom below vacuum"
     assert "(air)" in air.layout.annotations[-2].text
+    rest = charts_lines.multiples(look, list(LINES.values()), None, rest=True)
+    here = [s.x0 for s in rest.layout.shapes if s.type == "line"]
+    np.testing.assert_allclose(here, [line.centre for line in LINES.values()], atol=0.02)
+    assert "being measured" in rest.layout.annotations[0].text
 
 
 # ------------------------------------------------------------------------------------------------- a line of one's own
