@@ -51,7 +51,7 @@ def server(folder: str | None = None, wait: float = 60.0, cache: str | None = No
             except OSError as error:
                 if process.poll() is not None or time.monotonic() > until:
                     raise ValueError(f"the dashboard does not answer at {address}; try `make app`.") from error
-                time.sleep(0.2)
+                time.sleep(0.05)
         yield address
     finally:
         process.terminate()
