@@ -32,7 +32,8 @@ with left:
         if found.verdicts:
             widgets.plot(interactive.draw(found.sheet, dark=widgets.dark()), key="put_in_window", name=plain.file,
                          alt=f"The line at {line.wavelength:.1f} Angstrom: each method's answer with and without it")
-            st.dataframe(audited.table(found), width="stretch", height="content")
+            st.dataframe(audited.table(found), width="stretch", height="content", row_height=28)
+            st.caption(audited.unknown(found))
             places = st.columns([1, 1, 4])
             with places[0]:
                 export.figure_menu(found.sheet, f"line {line.text}")
@@ -46,8 +47,8 @@ with right:
                                       format_func={"put_in": "put in", "take_out": "taken out"}.__getitem__,
                                       key="experiment") or "put_in"
     curves = audited.curves(plain, experiment, choice.methods)
+    st.caption(curves.said)
     if curves.sheet is not None:
         widgets.plot(interactive.draw(curves.sheet, dark=widgets.dark()), key="audit_curves", name="audit.csv",
                      alt="Share of lines kept and flag rate against strength, beside the matched filter's limit")
         export.figure_menu(curves.sheet, f"audit {experiment}")
-    st.caption(curves.said)

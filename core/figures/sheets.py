@@ -25,7 +25,7 @@ class Points:
 
     Args:
         every: mark every so manieth point alone; hover: a text for each point, for the screen; weight: of the line
-            on paper [points].
+            on paper [points]; key: is it in the legend?
     """
 
     method: str
@@ -39,6 +39,7 @@ class Points:
     every: int = 1
     hover: tuple[str, ...] = ()
     weight: float = 0.9
+    key: bool = True
 
 
 @dataclass(frozen=True, eq=False)
