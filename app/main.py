@@ -19,8 +19,10 @@ st.set_page_config(page_title="Trueline", page_icon=widgets.ICON, layout="wide")
 page = st.navigation([st.Page("views/star.py", title="Star", icon=":material/star:", default=True),
                       st.Page("views/lines.py", title="Lines", icon=":material/show_chart:"),
                       st.Page("views/labels.py", title="Labels", icon=":material/scatter_plot:"),
+                      st.Page("views/bias.py", title="Bias", icon=":material/straighten:"),
+                      st.Page("views/coverage.py", title="Coverage", icon=":material/target:"),
                       st.Page("views/audit.py", title="Audit", icon=":material/fact_check:"),
-                      st.Page("views/about.py", title="About", icon=":material/info:")], position="top")
+                      st.Page("views/about.py", title="Models and data", icon=":material/info:")], position="top")
 widgets.compact()
 try:
     widgets.bar()

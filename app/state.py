@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import filters
 from app.shown import Star
 
 FIRST_SNR = 9.0  #: of a first visit: where a filter's answer looks believable and is not
@@ -22,7 +23,7 @@ STRENGTHS = (0.0, 0.001, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 1.
 MAX_STRENGTH = 10.0
 
 #: parameters of one page, held in the URL beside the choice (app.own_line, app.put_in)
-OTHERS = frozenset({"line", "inject"})
+OTHERS = frozenset({"line", "inject", *filters.NAMES})
 
 _WRITTEN, _SAID = "_written", "_said"
 

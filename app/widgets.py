@@ -7,7 +7,7 @@ import math
 import re
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -161,11 +161,16 @@ def catalogue() -> Catalogue:
     return found
 
 
-def plot(figure: go.Figure, key: str, name: str, alt: str) -> None:
-    """A figure, with a vector file behind its camera button."""
+def plot(figure: go.Figure, key: str, name: str, alt: str, parent: DeltaGenerator | None = None,
+         on_select: Callable[[], None] | None = None) -> None:
+    """A figure, with a vector file behind its camera button; `on_select` is called when a point is clicked."""
     config = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
               "toImageButtonOptions": {"format": "svg", "filename": f"{name.removesuffix('.csv')}_{key}"}}
-    st.plotly_chart(figure, key=key, config=config, alt=alt)
+    place = parent or st
+    if on_select is None:
+        place.plotly_chart(figure, key=key, config=config, alt=alt)
+    else:
+        place.plotly_chart(figure, key=key, config=config, alt=alt, on_select=on_select, selection_mode="points")
 
 
 def _rows(rows: Sequence[tuple[str, str, str]]) -> str:

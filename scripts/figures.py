@@ -18,8 +18,9 @@ from core.data.noise_measure import residuals, split_common, template_space
 from core.data.reality import Reality
 from core.data.simulator import Simulator
 from core.figures import compose, paper
+from core.figures.against_floor import against_floor
 from core.models.templates import NATIVE, Templates
-from scripts.floor_tables import against_floor, judged
+from scripts.floor_tables import judged
 from scripts.training_report import training
 
 ROOT = Path(__file__).resolve().parents[1]

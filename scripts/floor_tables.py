@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kstest
 
+from core.figures.against_floor import squared_errors
 from core.metrics.floor import rho
 from core.spectrum import Array
 from scripts.pages import DOCS, fill, with_error
@@ -140,17 +141,9 @@ def rho_table(stars: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged(file: Path) -> pd.DataFrame:
-    """Of each simulated star, method and quantity: squared error, and what the few draws behind its mean add to it."""
-    rows = pd.read_parquet(file, filters=[("sample", "==", "simulated"), ("method", "in", list(_METHODS))])
-    rows = rows.astype({"star": str, "method": str, "quantity": str, "snr": float})
-    key = ["star", "method", "snr"]
-    pixels = rows[rows["quantity"].isin(["rms", "width"])].pivot(index=key, columns="quantity", values="mean")
-    pixels = pixels.join(rows.groupby(key)["n"].max().rename("draws"))
-    pixels = pixels.assign(mse=pixels["rms"] ** 2, extra=pixels["width"] ** 2 / pixels["draws"], quantity="rms")
-    rest = rows[rows["truth"].notna() & rows["n"].gt(1)]
-    rest = rest.assign(mse=(rest["mean"] - rest["truth"]) ** 2, extra=rest["std"] ** 2 / rest["n"])
-    keep = [*key, "quantity", "mse", "extra"]
-    return pd.concat([pixels.reset_index()[keep], rest[keep]], ignore_index=True)
+    """Squared errors of the simulated stars of a judge's table, as `core.figures.against_floor.squared_errors`."""
+    asked = [("sample", "==", "simulated"), ("method", "in", list(_METHODS))]
+    return squared_errors(pd.read_parquet(file, filters=asked))
 
 
 def tables(work: Path, results: Path) -> None:
@@ -173,15 +166,6 @@ def tables(work: Path, results: Path) -> None:
     rho_all = rho_table(stars, judged(results / "judge.parquet"))
     rho_all.to_csv(results / "rho.csv", index=False, float_format="%.4g")
     fill(DOCS / "judge.md", {"rho": short(rho_all)})
-
-
-def against_floor(stars: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
-    """What `core.figures.compose.rho_curve` draws: each star's floor of the whole spectrum, and each method's rms."""
-    out = stars[["star", "snr", "ok"]].assign(rms_floor=np.sqrt(stars["width:all"]))
-    whole = judged[judged["quantity"] == "rms"]
-    own = whole.assign(rms=np.sqrt((whole["mse"] - whole["extra"]).clip(lower=0.0)))
-    wide = own.pivot(index=["star", "snr"], columns="method", values="rms").add_prefix("rms:")
-    return out.merge(wide.reset_index(), on=["star", "snr"], how="left")
 
 
 def short(table: pd.DataFrame) -> pd.DataFrame:

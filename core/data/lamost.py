@@ -95,6 +95,7 @@ def _meta(cards: dict[str, Any], file: str, layout: str) -> dict[str, Any]:
            "file": file, "layout": layout, "origin": "simulated" if simulated else "observed"}
     if simulated:  # only here does a header know the true labels, and RV is the true velocity
         row |= {label: _number(cards[label.upper()]) for label in LABELS if label.upper() in cards}
+        row |= {"planted": _number(cards["PLANTED"])} if "PLANTED" in cards else {}
     return row
 
 

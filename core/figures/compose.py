@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 
 from core.figures import series, series_lines, sheets
-from core.figures.rows import Methods, at_snr, of_sample
+from core.figures.rows import Methods, at_snr, of_sample, samples
 from core.figures.sheets import Band, Bars, Panel, Points, Rule, Sheet, around, array, dodged, flat, grid, snr_axis
 from core.figures.style import label, named, ordered, style
 
 UNIT = np.array([0.0, 1.0])
-
-
-def _samples(rows: pd.DataFrame) -> tuple[str, ...]:
-    return tuple(sorted(rows["sample"].unique(), reverse=True))  # simulated first
 
 
 def bias_and_scatter(table: pd.DataFrame, quantity: str, methods: Methods = None) -> Sheet:
@@ -37,7 +35,9 @@ def bias_and_scatter(table: pd.DataFrame, quantity: str, methods: Methods = None
         x = dodged(array(part["snr"]), names.index(method), len(names)) * (1.006 if real else 1.0)
         for out, column in ((bias, "bias"), (scatter, "scatter")):
             hover = tuple(f"S/N {s:g}, {n} stars" for s, n in zip(part["snr"], part["stars"], strict=True))
-            out.append(Points(method, x, array(part[column]), sheets.both(part[f"{column}_err"]), real, hover=hover))
+            keys = tuple(sheets.point(sample, method, s) for s in part["snr"])
+            out.append(Points(method, x, array(part[column]), sheets.both(part[f"{column}_err"]), real, hover=hover,
+                              keys=keys))
     gate = float(rows["gate"].iloc[0])
     band = () if np.isnan(gate) else (Band(array(ends), np.full(2, -gate), np.full(2, gate), "gate"),)
     reach = around([rows["bias"] - rows["bias_err"].fillna(0), rows["bias"] + rows["bias_err"].fillna(0)], zero=True)
@@ -46,7 +46,7 @@ def bias_and_scatter(table: pd.DataFrame, quantity: str, methods: Methods = None
                   rules=(flat(ends, 0.0),), x_range=ends, y_range=reach, ticks=ticks, log_x=True)
     lower = Panel("S/N per pixel (g)", label("Scatter", unit), points=tuple(scatter), x_range=ends, ticks=ticks,
                   log_x=True, log_y=log, y_range=sheets.above(rows["scatter"]) if log else None)
-    return grid([(upper, lower)], 1, (1.0, 1.0), 92, _samples(rows))
+    return grid([(upper, lower)], 1, (1.0, 1.0), 92, samples(rows))
 
 
 def coverage(table: pd.DataFrame, quantity: str, methods: Methods = None, snr: float | None = None,
@@ -74,7 +74,8 @@ def coverage(table: pd.DataFrame, quantity: str, methods: Methods = None, snr: f
             bands.append(Band(level, low - less, high - less, "95 % of perfect posteriors"))
         for (method, sample), curve in part.groupby(["method", "sample"], sort=False):
             x, y = (np.concatenate([[0.0], curve[c], [1.0]]) for c in ("level", "coverage"))
-            points.append(Points(str(method), x, y - x if difference else y, None, sample == "real", every=4))
+            points.append(Points(str(method), x, y - x if difference else y, None, sample == "real", every=4,
+                                 keys=(sheets.point(sample, method, at),) * len(x)))
         rules = (Rule(UNIT, UNIT * (not difference), ""),)
         span = around([e for b in bands for e in (b.low, b.high)] + [p.y for p in points]) if difference else (0.0, 1.0)
         panels.append((Panel(f"Nominal level, {named(quantity)[0]}",
@@ -86,7 +87,7 @@ def coverage(table: pd.DataFrame, quantity: str, methods: Methods = None, snr: f
         reach = around([p[0].y_range for p in panels if p[0].y_range], margin=0.0)
         panels = [(Panel(**{**p[0].__dict__, "y_range": reach}),) for p in panels]
     across = 1 if len(panels) == 1 else 2
-    return grid(panels, across, (1.0,), 74 if across == 1 else 42, _samples(rows))
+    return grid(panels, across, (1.0,), 74 if across == 1 else 42, samples(rows))
 
 
 def pit(table: pd.DataFrame, quantity: str, methods: Methods = None, snr: float | None = None,
@@ -105,11 +106,12 @@ def pit(table: pd.DataFrame, quantity: str, methods: Methods = None, snr: float 
     panels = []
     for method, part in rows.groupby("method", sort=False):
         edges = np.append(part["low"], part["high"].iloc[-1])
+        keys = tuple(sheets.point(sample, method, *row) for row in part[["snr", "low", "high"]].to_numpy(float))
         band = Band(UNIT, np.full(2, part["band_low"].iloc[0]), np.full(2, part["band_high"].iloc[0]), "perfect, 95 %")
         panels.append((Panel(f"PIT, {named(quantity)[0]}", "Density", style(str(method)).name,
-                             f"S/N {part['snr'].iloc[0]:g}", bars=(Bars(str(method), edges, array(part["density"])),),
-                             bands=(band,), rules=(flat((0, 1), 1.0),), x_range=(0, 1), y_range=(0, top),
-                             ticks=(0, 0.5, 1)),))
+                             f"S/N {part['snr'].iloc[0]:g}, {part['stars'].iloc[0]} stars", bands=(band,),
+                             bars=(Bars(str(method), edges, array(part["density"]), keys),),
+                             rules=(flat((0, 1), 1.0),), x_range=(0, 1), y_range=(0, top), ticks=(0, 0.5, 1)),))
     return grid(panels, 3, (1.0,), 42, legend=False)
 
 
@@ -136,9 +138,11 @@ def rank_check(table: pd.DataFrame, quantity: str, methods: Methods = None, snr:
         p = float(curve["p_value"].iloc[0])
         said = "" if np.isnan(p) else f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
         error = np.repeat(part["error"] / part["expected"], 2)  # of each bin alone
-        upper = Panel("", "Count / expected", style(str(method)).name, f"S/N {part['snr'].iloc[0]:g}",
+        keys = tuple(sheets.point(sample, method, part["snr"].iloc[0], *ends) for ends in itertools.pairwise(edges))
+        upper = Panel("", "Count / expected", style(str(method)).name,
+                      f"S/N {part['snr'].iloc[0]:g}, {part['stars'].iloc[0]} stars",
                       bands=(Band(np.repeat(edges, 2)[1:-1], array(1 - error), array(1 + error), "±1 sigma"),),
-                      bars=(Bars(str(method), edges, array(height[part.index])),), rules=(flat((0, 1), 1.0),),
+                      bars=(Bars(str(method), edges, array(height[part.index]), keys),), rules=(flat((0, 1), 1.0),),
                       x_range=(0, 1), y_range=(0, max(1.15 * float(height.max()), 1.8)), ticks=(0, 0.5, 1))
         lower = Panel(f"Rank, {named(quantity)[0]}", "ECDF − uniform", note=said,
                       points=(Points(str(method), z, y, None, mark=False),), bands=(Band(z, low, high, "95 %"),),
@@ -180,7 +184,7 @@ def ew_scatter(table: pd.DataFrame, line: str, methods: Methods = None, snr: flo
                       note=f"{out} outside" if out else "", rules=(flat(span, 0.0),), x_range=span,
                       y_range=(-reach, reach))
         panels.append((upper, lower))
-    return grid(panels, 3, (1.7, 1.0), 62, _samples(rows), legend=len(_samples(rows)) > 1)
+    return grid(panels, 3, (1.7, 1.0), 62, samples(rows), legend=len(samples(rows)) > 1)
 
 
 def audit_curves(audit: pd.DataFrame, experiment: str = "put_in", methods: Methods = None,
@@ -199,9 +203,11 @@ def audit_curves(audit: pd.DataFrame, experiment: str = "put_in", methods: Metho
     for method, part in rows.groupby("method", sort=False):
         x = array(part["strength"])  # not moved aside: beside a steep limit that would be a lie
         hover = tuple(f"{n} lines" for n in part["lines"])
-        left.append(Points(str(method), x, array(part["share"]), sheets.both(part["share_err"]), hover=hover))
+        keys = tuple(sheets.point(experiment, method, *bin_) for bin_ in part[["low", "high"]].to_numpy(float))
+        error = sheets.both(part["share_err"])
+        left.append(Points(str(method), x, array(part["share"]), error, hover=hover, keys=keys))
         error = np.array([part["flagged"] - part["flagged_low"], part["flagged_high"] - part["flagged"]])
-        flagged.append(Points(str(method), x, array(part["flagged"]), error, hover=hover))
+        flagged.append(Points(str(method), x, array(part["flagged"]), error, hover=hover, keys=keys))
     best = np.array([[np.average(g[c], weights=g["lines"]) for c in ("strength", "limit")]
                      for _, g in rows.groupby("low")]).T
     ends, whole = (0.0, float(rows["high"].max())), experiment == "put_in"
@@ -229,7 +235,8 @@ def rho_curve(floor: pd.DataFrame, methods: Methods = None) -> Sheet:
     names, (ticks, ends) = ordered(rows["method"].tolist()), snr_axis(rows)
     log = bool(rows["rho"].max() > 4)
     points = [Points(str(method), dodged(array(part["snr"]), names.index(method), len(names)), array(part["rho"]),
-                     sheets.both(part["error"]), hover=tuple(f"{n} stars" for n in part["used"]))
+                     sheets.both(part["error"]), hover=tuple(f"{n} stars" for n in part["used"]),
+                     keys=tuple(sheets.point("simulated", method, at) for at in part["snr"]))  # none else has a floor
               for method, part in rows.groupby("method", sort=False)]
     panel = Panel("S/N per pixel (g)", "ρ = RMSE / Bayes floor", points=tuple(points), x_range=ends, ticks=ticks,
                   bands=(Band(array(ends), np.full(2, 1.0), np.full(2, 1.05), "goal: ρ ≤ 1.05"),),

@@ -47,6 +47,10 @@ def _points(points: Points, **place: Any) -> Trace:
                          f"{'<br>%{text}' if points.hover else ''}<extra></extra>", **place}
     if points.hover:
         trace["text"] = list(points.hover)
+    if points.keys:  # what is clicked grows; the others stay as they are, for they are still to be read
+        larger = {"size": 15} if points.every == 1 else {}  # sizes of their own beside it Plotly makes NaN of
+        trace |= {"customdata": list(points.keys), "unselected": {"marker": {"opacity": 1}},
+                  "selected": {"marker": {"opacity": 1, **larger}}}
     if points.error is not None:
         trace["error_y"] = _error(points.error) | {"color": its.colour}
     return trace
@@ -88,8 +92,9 @@ def _spans(panel: Panel, x: str, y: str) -> list[Trace]:
 
 def _bars(bars: Bars, **place: Any) -> Trace:
     its = style(bars.method)
+    keys: Trace = {"customdata": list(bars.keys), "unselected": {"marker": {"opacity": 0.6}}} if bars.keys else {}
     return {"type": "bar", "x": (bars.edges[1:] + bars.edges[:-1]) / 2, "y": bars.height, "width": np.diff(bars.edges),
-            "name": its.name, "hovertemplate": "%{x:.2f}: %{y:.3g}<extra></extra>",
+            "name": its.name, **keys, "hovertemplate": "%{x:.2f}: %{y:.3g}<extra></extra>",
             "marker": {"color": _rgba(its.colour, 0.4), "line": {"color": its.colour, "width": 1}}, **place}
 
 
@@ -112,7 +117,7 @@ def _traces(panel: Panel, seen: set[str], legend: bool, ink: str, **place: Any) 
     keys = [band.label for band in panel.bands] + ["" for _ in panel.bars] + [rule.label for rule in panel.rules]
     for points in panel.points:
         out.append(_points(points, **place))
-        keys.append("" if points.cloud or not points.line or not points.key else points.method)
+        keys.append("" if points.cloud or not points.line or not points.legend else points.method)
     for trace, key in zip(out, keys, strict=True):
         trace["showlegend"] = bool(legend and key and key not in seen)
         seen.add(key)
@@ -142,7 +147,7 @@ def draw(sheet: Sheet, dark: bool = False) -> go.Figure:
     """
     ink = "#FAFAFA" if dark else BLACK
     across, seen = len(sheet.rows[0]), set[str]()
-    keyed = {q.method for panel in sheet.panels for q in panel.points if q.key}
+    keyed = {q.method for panel in sheet.panels for q in panel.points if q.legend}
     gap, top = 0.04 if across > 1 else 0.0, 10.0 + 20.0 * sheet.legend * (1 + (len(keyed) + 3) // 6)
     height = sheet.height * PIXELS + top
     traces: list[Trace] = []

@@ -68,11 +68,11 @@ def planted_sheet(star: Star, planted: Planted, without: Sequence[Array], verdic
     for answer, before, verdict, change in zip(star.answers, without, verdicts, changes, strict=True):
         middle, its_band = drawn(answer, x, part)
         old = Rule(x, np.median(before, axis=0)[part], "answer without the line", dash="dot")
-        upper = Panel("", "Flux / continuum", style(answer.method).name, points=(replace(middle, key=False),),
+        upper = Panel("", "Flux / continuum", style(answer.method).name, points=(replace(middle, legend=False),),
                       rules=(*rules, old), bands=(band, *its_band), spans=(gaps(x, live),), x_range=ends,
                       y_range=flux_range)
         lower = Panel(star.axis, "Change", note=f"{kept_words(verdict)}\n{flag_words(verdict)}",
-                      points=(Points(answer.method, x, change, mark=False, key=False),), x_range=ends,
+                      points=(Points(answer.method, x, change, mark=False, legend=False),), x_range=ends,
                       y_range=_roomy(change_range), spans=(gaps(x, live),),
                       rules=(flat(ends, 0.0), Rule(x, put, "line put in", dash="dash", colour=GREY)))
         columns.append((upper, lower))

@@ -94,6 +94,11 @@ def of_sample(table: pd.DataFrame, sample: str) -> pd.DataFrame:
     return table[table["sample"] == sample]
 
 
+def samples(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Whose stars these are, simulated ones first."""
+    return tuple(sorted(rows["sample"].unique(), reverse=True))
+
+
 def groups(rows: pd.DataFrame, keys: list[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Each group with its keys; methods in the order of the legends, simulated stars first, the rest rising."""
     order = {m: i for i, m in enumerate(ordered(rows["method"].unique().tolist()))}

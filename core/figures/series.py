@@ -46,7 +46,7 @@ def bias_and_scatter(table: pd.DataFrame, quantity: str, methods: Methods = None
     return pd.DataFrame(out)
 
 
-def _ranked(table: pd.DataFrame, prefix: str, methods: Methods) -> Iterator[tuple[dict[str, Any], pd.DataFrame, int]]:
+def ranked(table: pd.DataFrame, prefix: str, methods: Methods) -> Iterator[tuple[dict[str, Any], pd.DataFrame, int]]:
     """Groups that drew more than once, with their number of different stars: what is independent among their rows."""
     rows = select(table, prefix, ["rank", "n"], methods)
     rows = rows[rows["n"] > 1]
@@ -82,7 +82,7 @@ def coverage_curve(table: pd.DataFrame, quantity: str, methods: Methods = None, 
         ValueError: as `select`, no method that draws, ranks out of range.
     """
     share, parts = np.arange(1, CELLS) / CELLS, []
-    for key, group, stars in _ranked(table, quantity, methods):
+    for key, group, stars in ranked(table, quantity, methods):
         rank, n = ranks.checked(group["rank"], group["n"])
         inside = ranks.part_below(rank, n, (1 + share) / 2) - ranks.part_below(rank, n, (1 - share) / 2)
         coverage = inside.mean(0)
@@ -113,7 +113,7 @@ def pit_histogram(table: pd.DataFrame, quantity: str, methods: Methods = None, b
     if bins < 1:
         raise ValueError(f"{bins} bins hold nothing; give at least one.")
     edges, parts = np.linspace(0, 1, bins + 1), []
-    for key, group, stars in _ranked(table, quantity, methods):
+    for key, group, stars in ranked(table, quantity, methods):
         density = bins * np.diff(ranks.part_below(*ranks.checked(group["rank"], group["n"]), edges), axis=1).mean(0)
         tail = (1 - level) / 2 / bins
         low, high = (bins * binom.ppf(q, stars, 1 / bins) / stars for q in (tail, 1 - tail))
@@ -135,7 +135,7 @@ def rank_histogram(table: pd.DataFrame, quantity: str, methods: Methods = None, 
         ValueError: as `coverage_curve`, no bins, numbers of draws that differ within a group.
     """
     parts = []
-    for key, group, stars in _ranked(table, quantity, methods):
+    for key, group, stars in ranked(table, quantity, methods):
         n = _one_n(key, group)
         parts.append(ranks.rank_histogram(group["rank"], n, bins).assign(**key, n=n, stars=stars))
     out = pd.concat(parts, ignore_index=True)
@@ -156,7 +156,7 @@ def rank_ecdf(table: pd.DataFrame, quantity: str, methods: Methods = None, level
         ValueError: as `rank_histogram`.
     """
     parts = []
-    for key, group, stars in _ranked(table, quantity, methods):
+    for key, group, stars in ranked(table, quantity, methods):
         n = _one_n(key, group)
         z, curve = ranks.ecdf(group["rank"], n)
         low, high = _band(stars, n, level, z)

@@ -25,7 +25,8 @@ class Points:
 
     Args:
         every: mark every so manieth point alone; hover: a text for each point, for the screen; weight: of the line
-            on paper [points]; key: is it in the legend?
+            on paper [points]; legend: is it named there?
+        keys: whose stars each point stands for, as `point` writes it, for who clicks it.
     """
 
     method: str
@@ -38,8 +39,9 @@ class Points:
     cloud: bool = False
     every: int = 1
     hover: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
     weight: float = 0.9
-    key: bool = True
+    legend: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +82,12 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Bars:
-    """A histogram in a method's colour: edges (N + 1,), height (N,)."""
+    """A histogram in a method's colour: edges (N + 1,), height (N,), keys as of Points."""
 
     method: str
     edges: Array
     height: Array
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +138,12 @@ class Sheet:
         """Those drawn, each once, in the order of their first appearance."""
         found = [[q.method for q in p.points] + [q.method for q in p.bars] for p in self.panels]
         return list(dict.fromkeys(method for some in found for method in some))
+
+
+def point(whose: str, method: str, *numbers: float) -> str:
+    """What a point or a bar stands for: sample, method, S/N and the ends of a bin; of the audit experiment, method and
+    the ends of its bin of strength."""
+    return "|".join([str(whose), str(method), *(f"{float(number):g}" for number in numbers)])
 
 
 def grid(panels: Iterable[tuple[Panel, ...]], across: int, shares: tuple[float, ...], height: float,

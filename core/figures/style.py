@@ -63,6 +63,8 @@ RC: Any = {
 #: Largest bias that the seed lets pass, in the quantity's unit; of an EW a share of its mean.
 GATES = {"RV": 1.0, "logg": 0.05, "[Fe/H]": 0.05, "[alpha/Fe]": 0.05}
 EW_GATE = 0.05
+#: Share of truths inside the 68 % interval that the seed lets pass.
+INSIDE_GATE = (0.60, 0.75)
 
 _NAMES = {"RV": ("radial velocity", "km/s"), "Teff": ("T_eff", "K"), "logg": ("log g", "dex"),
           "[Fe/H]": ("[Fe/H]", "dex"), "[alpha/Fe]": ("[α/Fe]", "dex")}
