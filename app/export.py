@@ -99,7 +99,8 @@ def _zip(look: Look, choice: Choice, journal: str, line: ByHand | None) -> bytes
     return out
 
 
-def _figure(look: Look, choice: Choice, journal: str, line: ByHand | None, name: str, kind: str, columns: int) -> bytes:
+def figure(look: Look, choice: Choice, journal: str, line: ByHand | None, name: str, kind: str, columns: int) -> bytes:
+    """A figure of the star as it is shown (core.bundle.FIGURES), as a file."""
     return bundle_of(look, choice, journal, line).figure(name, kind, columns)
 
 
@@ -120,7 +121,7 @@ def menu(look: Look, choice: Choice, line: ByHand | None = None) -> None:
         journal, columns = _widths("export")
         stem = look.file.removesuffix(".csv")
         for place, (kind, mime) in zip(st.columns(len(KINDS)), KINDS.items(), strict=True):
-            place.download_button(kind.upper(), partial(_figure, look, choice, journal, line, name, kind, columns),
+            place.download_button(kind.upper(), partial(figure, look, choice, journal, line, name, kind, columns),
                                   key=f"export_{kind}", file_name=f"{stem}_{name}.{kind}", mime=mime,
                                   on_click="ignore", width="stretch")
         st.download_button("The whole star (.zip)", partial(_zip, look, choice, journal, line), key="export_zip",

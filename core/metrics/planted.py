@@ -17,7 +17,7 @@ FWHM = float(np.sqrt(8 * np.log(2)))  #: full width at half maximum of a Gaussia
 LIVE = 0.9  #: share of a line (of its squared profile) that must fall on live pixels
 #: how a line's strength can be given, and its unit
 UNITS = {"sigma": "standard deviations of the matched filter", "ew": "Angstrom of equivalent width",
-         "depth": "continuum, at the line's centre"}
+         "depth": "units of the continuum, at the line's centre"}
 MOST = {"sigma": 100.0, "ew": 50.0, "depth": 5.0}  #: largest strength, either sign
 WIDTHS = (0.5, 60.0)  #: narrowest and widest full width at half maximum [Angstrom]
 
