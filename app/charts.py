@@ -1,4 +1,4 @@
-"""The page's figures: Plotly, made from a Look; no Streamlit, no files."""
+"""What the figures of a star share: Plotly traces and dress, made from a Look; no Streamlit, no files."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from app.shown import RED_ARM, Answer, Look
-from app.styles import GREY, WINDOWS, shifted, style
+from app.shown import Answer, Look
+from app.styles import GREY, style
 from core.data.grid import doppler, vacuum_to_air
 from core.spectrum import Array
 
 Values = npt.NDArray[np.float32]
 Trace = dict[str, Any]
 
-HEIGHT = 368  #: of the spectrum [pixels], on a screen 720 high
-CLIP = 8.0  #: sigma; residuals beyond are marked at the panel's edge and counted
+DRAWN = 3  #: single draws shown of each method, thin
+BANDS = (0.0228, 0.9772)  #: quantiles of the wide band: two standard deviations, 95 %
 
 
 def _rgba(colour: str, alpha: float) -> str:
@@ -96,11 +96,25 @@ def _flux_traces(look: Look, x: Array, part: slice, ink: str, **place: Any) -> l
     if look.own is not None:
         over.append(_line(x, look.own[part], name=look.own_name, legendgroup="own", legendrank=2,
                           line={"color": _rgba(ink, 0.8), "width": 0.8}, **place))
+    for answer in look.stale:
+        over.append(_line(x, answer.flux[part], name=f"{style(answer.method).name}: before, being made anew",
+                          legendgroup=f"{answer.method} before", legendrank=90,
+                          line={"color": _rgba(GREY, 0.9), "width": 1.2, "dash": style(answer.method).dash}, **place))
+        if answer.low is not None and answer.high is not None:
+            outline = _band(x, answer.low[part], answer.high[part], np.ones_like(live))
+            under.append(_fill(*outline, _rgba(GREY, 0.2), legendgroup=f"{answer.method} before", **place))
     for rank, answer in enumerate(look.answers, start=3):
         its = style(answer.method)
         if answer.low is not None and answer.high is not None:
-            outline = _band(x, answer.low[part], answer.high[part], np.ones_like(live))
-            under.append(_fill(*outline, _rgba(its.colour, 0.25), legendgroup=answer.method, **place))
+            wide = np.quantile(answer.drawn[:, part], BANDS, axis=0) if len(answer.drawn) > 1 else ()
+            for low, high, alpha in ((*wide, 0.13), (answer.low[part], answer.high[part], 0.25)) if len(wide) else (
+                    (answer.low[part], answer.high[part], 0.25),):
+                outline = _band(x, low, high, np.ones_like(live))
+                under.append(_fill(*outline, _rgba(its.colour, alpha), legendgroup=answer.method, **place))
+            under += [_line(x, draw[part], legendgroup=answer.method, name=f"{its.name}, a draw",
+                            line={"color": _rgba(its.colour, 0.55), "width": 0.5}, **place)
+                      | {"hoverinfo": "skip", "hovertemplate": None, "showlegend": False}
+                      for draw in answer.drawn[:DRAWN]]
         # the method `noisy` is the observation again: below it, so that it shows only where it bridges a gap
         (under if its.colour == GREY else over).append(
             _line(x, answer.flux[part], name=_label(answer), legendgroup=answer.method, legendrank=rank,
@@ -115,41 +129,16 @@ def _hatch(look: Look, x: Array, part: slice, ink: str, **place: Any) -> Trace:
     return _fill(xs, ys, _rgba(ink, 0.05), **{"name": "not measured", "fillpattern": pattern, **place})
 
 
-def _residual_traces(look: Look, x: Array, reach: float) -> list[Trace]:
-    """Each method's residual as a thin neutral line; beyond 2 sigma a marker in its colour, beyond `reach` at the edge.
-
-    At the edge the marker is an arrow that points to where the point is.
-    """
-    out = []
-    for answer in look.answers:
-        its, residual = style(answer.method), answer.residual
-        same: dict[str, Any] = {"name": its.name, "legendgroup": answer.method, "showlegend": False, "yaxis": "y2"}
-        out.append(_line(x, residual, "%{y:+.2f} σ", line={"color": _rgba(GREY, 0.6), "width": 0.5}, **same))
-        far, beyond = (np.abs(residual) > 2) & (np.abs(residual) <= reach), np.abs(residual) > reach
-        marker = {"color": its.colour, "size": 4, "symbol": its.marker, "line": {"width": 1, "color": its.colour}}
-        out.append(_line(x[far], residual[far], **same) | {"mode": "markers", "marker": marker, "hoverinfo": "skip"})
-        arrows = np.where(residual[beyond] > 0, "triangle-up", "triangle-down").tolist()
-        out.append(_line(x[beyond], np.sign(residual[beyond]) * 0.93 * reach, **same)
-                   | {"mode": "markers", "marker": marker | {"symbol": arrows, "size": 6}, "hoverinfo": "skip"})
-    return out
-
-
-def beyond(look: Look, reach: float) -> str:
-    """How many pixels of which method the residual panel cannot hold; empty where it holds all."""
-    counts = [(style(a.method).name, int((np.abs(a.residual) > reach).sum())) for a in look.answers]
-    counts = [(name, count) for name, count in counts if count]
-    if not counts:
-        return ""
-    total = sum(count for _, count in counts)
-    said = f"{total} pixel{'s' * (total > 1)} beyond ±{reach:g}"
-    return said + (": " + ", ".join(f"{name} {count}" for name, count in counts) if len(counts) <= 3 else "")
-
-
-def _axis(look: Look, air: bool) -> tuple[Array, str, float]:
+def _axis(look: Look, air: bool, rest: bool = False) -> tuple[Array, str, float]:
     """Wavelengths as shown, their axis title, and the star's velocity [km/s]."""
-    wave = look.spectra.wave
-    title = f"Wavelength ({'air' if air else 'vacuum'}) [Angstrom]"
+    wave = doppler(look.spectra.wave, -look.star.velocity) if rest else look.spectra.wave
+    title = f"Wavelength ({'air' if air else 'vacuum'}{', rest frame' if rest else ''}) [Angstrom]"
     return vacuum_to_air(wave) if air else wave, title, look.star.velocity
+
+
+def _moved(look: Look, x: Array, at: npt.ArrayLike) -> Array:
+    """Observed vacuum wavelengths [Angstrom] as an axis x has them."""
+    return np.asarray(np.interp(np.asarray(at, dtype=np.float64), look.spectra.wave, x))
 
 
 def _cover(below: str) -> dict[str, Any]:
@@ -177,74 +166,3 @@ def _figure(traces: list[Trace], axes: dict[str, Any], look: Look, height: int, 
     return go.Figure({"data": traces, "layout": layout | axes | more})
 
 
-def spectrum(look: Look, air: bool = False, dark: bool = False, height: int = HEIGHT) -> go.Figure:
-    """The whole spectrum over its residuals in sigma, on one wavelength axis.
-
-    Args:
-        look: what is shown.
-        air: wavelengths in air.
-        dark: ink for a dark page.
-        height: in pixels.
-    """
-    ink, every = "#FAFAFA" if dark else "#000000", slice(None)
-    x, title, velocity = _axis(look, air)
-    worst = [np.nanpercentile(np.abs(a.residual), 99.8) for a in look.answers if np.isfinite(a.residual).any()]
-    reach = float(np.clip(np.ceil(2.2 * max(worst, default=0.0)) / 2, 4.0, CLIP))
-    traces = _flux_traces(look, x, every, ink) + _residual_traces(look, x, reach)
-    hatch = _hatch(look, x, every, ink, yaxis="y3", showlegend=not look.spectra.measured.all())
-
-    low, high = _limits(look, np.ones(len(x), dtype=bool), 1.0)
-    axes = {
-        "xaxis": {"title": title, "anchor": "y2", "range": [float(x[0]), float(x[-1])], "dtick": 500},
-        "yaxis": {"title": "Flux / continuum", "domain": [0.34, 1], "nticks": 8,
-                  "range": [low, high + 0.08 * (high - low)]},  # the lines' names stand in the room above
-        "yaxis2": {"title": "Residual / σ", "domain": [0, 0.27], "range": [-reach, reach],
-                   "tickvals": [-6, -3, 0, 3, 6]},
-        "yaxis3": _cover("y"),
-    }
-    centres = np.array([doppler(float(np.mean(window.centres)), velocity) for window in WINDOWS])
-    names = [{"x": float(at), "y": 0.985, "xref": "x", "yref": "y domain", "text": window.name, "showarrow": False,
-              "yanchor": "top", "font": {"size": 11, "color": ink}}
-             for at, window in zip(vacuum_to_air(centres) if air else centres, WINDOWS, strict=True)]
-    # between the panels, over the residuals: what these do not hold on the left, what their band does not on the right
-    for text, at, side in ((beyond(look, reach), 0, "left"), ("" if look.star.simulated else RED_ARM, 1, "right")):
-        if text:
-            names.append({"x": at, "y": 0.275, "xref": "x domain", "yref": "paper", "text": text, "showarrow": False,
-                          "xanchor": side, "yanchor": "bottom", "font": {"size": 11, "color": ink}})
-    bands = [{"type": "rect", "xref": "x domain", "yref": "y2", "x0": 0, "x1": 1, "y0": -bound, "y1": bound,
-              "fillcolor": ink, "opacity": opacity, "line": {"width": 0}, "layer": "below"}
-             for bound, opacity in ((3, 0.07), (1, 0.13))]
-    return _figure([*traces, hatch], axes, look, height, ink, annotations=names, shapes=bands)
-
-
-def windows(look: Look, air: bool = False, dark: bool = False, height: int = 205) -> go.Figure:
-    """The lines of WINDOWS, a panel each, with dotted marks where the star's velocity puts them."""
-    ink = "#FAFAFA" if dark else "#000000"
-    x, title, velocity = _axis(look, air)
-    count, gap = len(WINDOWS), 0.038
-    width = (1 - gap * (count - 1)) / count
-    traces, names, marks = [], [], []
-    axes: dict[str, Any] = {}
-    for number, (window, ends) in enumerate(zip(WINDOWS, shifted(velocity), strict=True)):
-        first, last = np.searchsorted(look.spectra.wave, ends)
-        part, inside = slice(int(first), int(last)), np.zeros(len(x), dtype=bool)
-        inside[part] = True
-        n, left = "" if number == 0 else str(number + 1), number * (width + gap)
-        place = {"xaxis": f"x{n}", "showlegend": False}
-        traces += [*_flux_traces(look, x, part, ink, yaxis=f"y{n}", **place),
-                   _hatch(look, x, part, ink, yaxis=f"y{count + number + 1}", **place)]
-        axes |= {
-            f"xaxis{n}": {"title": title if number == count // 2 else "", "domain": [left, left + width],
-                          "anchor": f"y{n}", "range": [float(x[part][0]), float(x[part][-1])], "nticks": 4,
-                          "tickformat": "d"},
-            f"yaxis{n}": {"title": "Flux / continuum" if number == 0 else "", "anchor": f"x{n}", "nticks": 7,
-                          "range": list(_limits(look, inside, 1.0))},
-            f"yaxis{count + number + 1}": _cover(f"y{n}") | {"anchor": f"x{n}"},
-        }
-        names.append({"x": 0.5, "y": 1, "xref": f"x{n} domain", "yref": f"y{n} domain", "text": window.name,
-                      "showarrow": False, "yanchor": "bottom", "font": {"size": 12, "color": ink}})
-        centres = doppler(window.centres, velocity)
-        marks += [{"type": "line", "xref": f"x{n}", "yref": f"y{n} domain", "x0": float(at), "x1": float(at),
-                   "y0": 0, "y1": 1, "line": {"color": _rgba(GREY, 0.9), "width": 1, "dash": "dot"}, "layer": "below"}
-                  for at in (vacuum_to_air(centres) if air else centres)]
-    return _figure(traces, axes, look, height, ink, annotations=names, shapes=marks)

@@ -90,7 +90,8 @@ def corner(found: Labels, known: Array, dark: bool = False) -> go.Figure:
             side = {"range": list(spans[i])} if i != j else {"rangemode": "tozero"}
             axes[f"yaxis{n}"] = _axis(ink, names[i] if j == 0 and i > 0 else "", j == 0 and i > 0, anchor=f"x{n}",
                                       domain=[low, low + size], **side)
-            for method, drawn in found.draws.items():
+            # the many of the closed form below the few of a sampler
+            for method, drawn in sorted(found.draws.items(), key=lambda item: -len(item[1])):
                 traces.append(_panel(method, drawn, i, j, spans[j], number == 1) | place)
             marks += _truth(known, i, j, ink, place)
     legend = {"x": 1, "y": 1, "xanchor": "right", "yanchor": "top"}
@@ -109,8 +110,8 @@ def _panel(method: str, drawn: Array, i: int, j: int, span: tuple[float, float],
                        "line": {"color": colour, "width": 1.4, "dash": dash}}
     some = drawn[:_MOST]
     return same | {"mode": "markers", "x": some[:, j], "y": some[:, i], "hovertemplate": "%{x:.4g}, %{y:.3g}",
-                   "marker": {"color": colour, "symbol": marker, "size": 3 if len(drawn) > 100 else 5,
-                              "opacity": 0.35 if len(drawn) > 100 else 0.75}}
+                   "marker": {"color": colour, "symbol": marker, "size": 3 if len(drawn) > 100 else 6,
+                              "opacity": 0.25 if len(drawn) > 100 else 0.9}}
 
 
 def kiel(found: Labels, training: Array, known: Array, dark: bool = False) -> go.Figure:
@@ -142,7 +143,7 @@ def kiel(found: Labels, training: Array, known: Array, dark: bool = False) -> go
         traces.append({"type": "scatter", "mode": "markers", "name": "truth", "x": [known[0]], "y": [known[1]],
                        "marker": {"symbol": "x-thin", "size": 14, "line": {"width": 2.5, "color": ink}},
                        "hovertemplate": "%{x:.0f} K, %{y:.2f}"})
-    axes = {"xaxis": _axis(ink, "Effective temperature [K]", autorange="reversed"),
+    axes = {"xaxis": _axis(ink, "Effective temperature [K]", autorange="reversed", tickformat="d"),
             "yaxis": _axis(ink, "Surface gravity log g [dex]", autorange="reversed")}
     layout = _layout(ink, axes)
     layout["legend"] |= {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"}

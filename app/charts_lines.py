@@ -9,27 +9,39 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from app.charts import _axis, _cover, _figure, _flux_traces, _hatch, _limits, _rgba
+from app.charts import _axis, _cover, _figure, _flux_traces, _hatch, _rgba
 from app.lines_shown import source
 from app.shown import Look
-from app.styles import GREY
+from app.styles import GREY, style
 from core.metrics.lines import Line
 from core.report import at_velocity
 
 ACROSS = 6  #: panels in a row
-ROW = 158  #: pixels of height for a row
+ROW = 176  #: pixels of height for a row
 _ROOM = 0.25  # of the windows' width, left free on either side
 
 
-def _title(line: Line, said: tuple[str, float, bool], ink: str) -> str:
+def _title(line: Line, said: tuple[str, float, bool] | None) -> str:
     """Name, and beneath it who says that the line is data or prior, and whether something in it is flagged."""
+    if said is None:
+        return f"<b>{line.name}</b><br><span style='font-size:10px'>too little of it measured</span>"
     method, share, flagged = said
     words = source(share) if method else "data or prior: not known"
     flag = " <b>⚑ flag</b>" if flagged else ""
     return f"<b>{line.name}</b>{flag}<br><span style='font-size:10px'>{words}</span>"
 
 
-def _windows(line: Line, move: Any, n: str, ink: str) -> list[dict[str, Any]]:
+def _span(look: Look, part: slice) -> tuple[float, float]:
+    """A y range that holds every answer and the truth whole, and what was measured but for its outliers."""
+    live = look.spectra.measured[0][part]
+    shown = [answer.flux[part] for answer in look.answers if style(answer.method).colour != GREY]
+    shown += [] if look.star.truth is None else [look.star.truth[part]]
+    shown += [np.percentile(look.spectra.flux[0][part][live], [3, 97])] if live.any() else []
+    low, high = np.min(np.concatenate(shown)), np.max(np.concatenate(shown))
+    return float(low - 0.06 * (high - low)), float(high + 0.06 * (high - low))
+
+
+def _windows(line: Line, move: Any, n: str) -> list[dict[str, Any]]:
     """The band, shaded; the side bands as bars at the foot; the centre dotted."""
     place = {"xref": f"x{n}", "yref": f"y{n} domain", "layer": "below"}
     band, blue, red = (move(w).tolist() for w in (line.band, line.blue, line.red))
@@ -54,8 +66,8 @@ def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, f
     x, title, velocity = _axis(look, air)
     wave, rows = look.spectra.wave, math.ceil(len(lines) / ACROSS)
     height = rows * ROW + 70
-    gap, over = 0.028, 46 / (height - 70)  # room beside a panel, and above it for its title
-    width, tall = (1 - gap * (ACROSS - 1)) / ACROSS, (1 - 0.014) / rows - over
+    gap, over = 0.028, 62 / (height - 70)  # room beside a panel, and above it for its title
+    width, tall = (1 - gap * (ACROSS - 1)) / ACROSS, 1 / rows - over
 
     def move(values: Any) -> Any:
         """Observed vacuum wavelengths as the axis has them."""
@@ -69,8 +81,7 @@ def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, f
         ends = min(line.blue[0], line.band[0]), max(line.red[1], line.band[1])
         free = _ROOM * (ends[1] - ends[0]) / 2
         first, last = np.searchsorted(wave, (ends[0] - free, ends[1] + free))
-        part, inside = slice(int(first), int(last)), np.zeros(len(x), dtype=bool)
-        inside[part] = True
+        part = slice(int(first), int(last))
         n, row, column = "" if number == 0 else str(number + 1), number // ACROSS, number % ACROSS
         left, top = column * (width + gap), 1 - row * (tall + over) - over
         if last - first < 3:  # moved out of the spectrum by the star's velocity
@@ -85,12 +96,12 @@ def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, f
             f"xaxis{n}": {"domain": [left, left + width], "anchor": f"y{n}", "nticks": 4, "tickformat": "d",
                           "range": [float(x[part][0]), float(x[part][-1])]},
             f"yaxis{n}": {"domain": [top - tall, top], "anchor": f"x{n}", "nticks": 4,
-                          "range": list(_limits(look, inside, 1.0))},
+                          "range": list(_span(look, part))},
             f"yaxis{cover}": _cover(f"y{n}") | {"anchor": f"x{n}"}}
         notes.append({"x": 0, "y": 1, "xref": f"x{n} domain", "yref": f"y{n} domain", "showarrow": False,
-                      "text": _title(line, said.get(line.name, ("", float("nan"), False)), ink), "align": "left",
+                      "text": _title(line, said.get(line.name)), "align": "left",
                       "xanchor": "left", "yanchor": "bottom", "font": {"size": 12, "color": ink}})
-        marks += _windows(line, move, n, ink)
+        marks += _windows(line, move, n)
     below = {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 12, "color": ink}}
     notes += [{"x": 0.5, "y": 0, "text": title, "yanchor": "top", "yshift": -20, **below},
               {"x": 0, "y": 0.5, "text": "Flux / continuum", "textangle": -90, "xanchor": "right", "xshift": -34,

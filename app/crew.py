@@ -145,9 +145,7 @@ class Worker:
         needed = weights(job.question.method)
         try:
             if any(self._weights.get(file, digest) != digest for file, digest in needed.items()):
-                self._process, old = None, self._process
-                if old is not None:
-                    old.kill()
+                self._end()
                 self.start()
                 self._send_all()
             else:
@@ -191,10 +189,14 @@ class Worker:
     def close(self) -> None:
         """End the process; what was asked is cancelled."""
         with self._lock:
-            self._process, old = None, self._process
+            self._end()
             jobs, self._jobs = list(self._jobs.values()), {}
         for job in jobs:
             job.end(None)
+
+    def _end(self) -> None:
+        old = self._process
+        self._process = None
         if old is not None:
             old.kill()
             old.wait()
@@ -237,8 +239,8 @@ class Worker:
         elif ending == "refused":
             job.end(None, ValueError(head["why"]))
         elif ending == "failed":
-            job.end(None, Crashed(f"it failed ({head['why']}), which is a fault in Trueline; the terminal of the server "
-                                  "says more"))
+            job.end(None, Crashed(f"it failed ({head['why']}), which is a fault in Trueline; the terminal of the "
+                                  "server says more"))
         else:
             job.end(None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ Head = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
 
-def write(stream: BinaryIO, head: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> None:
+def write(stream: IO[bytes], head: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> None:
     """One message, whole; the caller sees to it that nobody else writes meanwhile.
 
     Raises:
@@ -28,7 +28,7 @@ def write(stream: BinaryIO, head: Mapping[str, Any], arrays: Mapping[str, np.nda
     stream.flush()
 
 
-def read(stream: BinaryIO) -> tuple[Head, Arrays] | None:
+def read(stream: IO[bytes]) -> tuple[Head, Arrays] | None:
     """The next message; None where the other end is gone."""
     sizes = stream.read(16)
     if len(sizes) < 16:
@@ -53,6 +53,7 @@ def of_question(question: Question) -> tuple[Head, Arrays]:
 
 def to_question(head: Head, arrays: Arrays) -> Question:
     """Back from `of_question`, but for what no method looks at (the rest of the table of stars)."""
-    (scale, rho, join) = head["noise"]
-    spectra = Spectra(meta=pd.DataFrame({"star": head["stars"]}), noise=Kernel(tuple(scale), tuple(rho), join), **arrays)
+    scale, rho, join = head["noise"]
+    noise = Kernel(tuple(scale), tuple(rho), join)
+    spectra = Spectra(meta=pd.DataFrame({"star": head["stars"]}), noise=noise, **arrays)
     return Question(spectra, head["method"], head["draws"], head["seed"], head["settings"])

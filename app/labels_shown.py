@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from app import lines_shown
-from app.lines_shown import content, samples
+from app.lines_shown import cell, content, samples
 from app.shown import Answer, Look
 from app.styles import style
 from core import domain, report, star_tables
@@ -20,6 +20,7 @@ from core.spectrum import Array
 
 NAMES = {"Teff": "Teff [K]", "logg": "log g [dex]", "[Fe/H]": "[Fe/H] [dex]", "[alpha/Fe]": "[α/Fe] [dex]",
          "RV": "RV [km/s]"}  #: quantity -> as it stands on an axis
+_DIGITS = {"Teff": 0, "RV": 1}
 #: what is known to be wrong with them (docs/judge.md), said wherever they are shown
 FAILINGS = (
     "**On real stars labels fail for every method**: the scale is the simulator's, not a survey's, and of held-out "
@@ -29,7 +30,7 @@ HELP = (
     "**Sample propagation**: each draw of the spectrum goes through a ridge regression learned on clean simulated "
     "stars, whose own error is added; RV is measured in each draw. **Closed form**: labels ride along in the mixture "
     "as pixels that nobody measured; no spectrum is drawn. A method without draws has no error, and no label here. "
-    "**Residual**: against what the star's file says, in units of the error; coloured beyond 2.")
+    "In brackets: value less what the star's file says, in units of the error; coloured beyond 2.")
 
 
 DOMAIN = (
@@ -86,30 +87,20 @@ def called(method: str) -> str:
     return "mixture, closed form" if method == report.CLOSED else style(method).name
 
 
-def _value(row: pd.Series) -> str:
-    digits = {"K": 0, "km/s": 1}.get(row["unit"], 2)
-    up, down = f"{row['plus']:.{digits}f}", f"{row['minus']:.{digits}f}"
-    return f"{row['value']:.{digits}f} " + (f"± {up}" if up == down else f"+{up} −{down}")
-
-
 def sheet(found: Labels, reference: str) -> pd.DataFrame:
     """One row a method, a label's value and residual beside each other, for the eye."""
     rows = {called(str(method)): mine.set_index("quantity") for method, mine in found.table.groupby("method",
                                                                                                     sort=False)}
     out = pd.DataFrame(index=pd.Index(rows, name="method"))
     for name, axis in NAMES.items():
-        out[axis] = [_value(mine.loc[name]) if name in mine.index else "none" for mine in rows.values()]
-        residual = [float(mine.loc[name, "residual"]) if name in mine.index else np.nan for mine in rows.values()]
-        if np.isfinite(residual).any():
-            out[f"{name} residual [σ]"] = residual
+        out[axis] = [cell(mine.loc[name], _DIGITS.get(name, 2)) if name in mine.index else "none"
+                     for mine in rows.values()]
     out["error is"] = [str(mine["error_is"].iloc[0]) for mine in rows.values()]
     known = found.table.groupby("quantity", sort=False)["reference"].first()
     if known.notna().any():
-        out.loc[reference] = [""] * len(out.columns)
+        out.loc[reference] = ""
         for name, axis in NAMES.items():
             out.loc[reference, axis] = "" if pd.isna(known[name]) else f"{known[name]:g}"
-            if f"{name} residual [σ]" in out:
-                out[f"{name} residual [σ]"] = pd.to_numeric(out[f"{name} residual [σ]"], errors="coerce")
     return out
 
 

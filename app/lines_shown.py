@@ -26,7 +26,8 @@ HELP = (
     "continuum; dotted: the centre. **EW** and **FWHM** in Angstrom, absorption positive; **depth** below the local "
     "continuum. FWHM of a blend (G band, Mg b, Fe) is that of its deepest part. **RV** is of the whole spectrum. "
     "*Prior* is the draws' variance over what the rest of the star would allow there: 0 % is all data, 100 % is all "
-    "prior. **Photon noise** is what the pixels' noise does to a measurement; it knows nothing of what a filter did.")
+    "prior. In brackets: value less reference, in units of the error. **Photon noise** is what the pixels' noise does "
+    "to a measurement; it knows nothing of what a filter did.")
 _COLOURED = "color: #D55E00; font-weight: 600"
 
 
@@ -68,14 +69,21 @@ def reference_name(look: Look) -> str:
     return "truth" if look.star.truth is not None else look.own_name if look.own is not None else ""
 
 
-def _cell(row: pd.Series) -> str:
-    """value +plus -minus, with as many digits as the error wants."""
+def cell(row: pd.Series, digits: int | None = None) -> str:
+    """value, errors and residual in one cell, with as many digits as the error wants unless told."""
     wide = max(row["plus"], row["minus"]) if np.isfinite(row["plus"]) else np.nan
-    digits = int(np.clip(1 - np.floor(np.log10(wide)), 0, 3)) if np.isfinite(wide) and wide > 0 else 2
+    if digits is None:
+        digits = int(np.clip(1 - np.floor(np.log10(wide)), 0, 3)) if np.isfinite(wide) and wide > 0 else 2
+    far = f" ({row['residual']:+.1f}σ)" if np.isfinite(row["residual"]) else ""
     if not np.isfinite(wide):
         return f"{row['value']:.{digits}f} (no error)"
     up, down = f"{row['plus']:.{digits}f}", f"{row['minus']:.{digits}f}"
-    return f"{row['value']:.{digits}f} " + (f"± {up}" if up == down else f"+{up} −{down}")
+    return f"{row['value']:.{digits}f} " + (f"± {up}" if up == down else f"+{up} −{down}") + far
+
+
+def is_far(text: str) -> bool:
+    """Does a cell end in a residual beyond FAR sigma?"""
+    return text.endswith("σ)") and abs(float(text.rpartition("(")[2][:-2])) > FAR
 
 
 def source(share: float) -> str:
@@ -83,36 +91,36 @@ def source(share: float) -> str:
     if not np.isfinite(share):
         return "no draws: not known"
     word = "data" if share <= DATA else "prior" if share >= PRIOR else "both"
-    return f"{word} ({share:.0%} prior)"
+    return f"{word} ({share:.0%})" if word == "prior" else f"{word} ({share:.0%} prior)"
+
+
+def said_of(row: pd.Series) -> str:
+    """Data or prior, and the strongest flag in the line, for one cell."""
+    words = source(row["prior_share"]) if np.isfinite(row["prior_share"]) else ""
+    return f"{words} ⚑ {row['flags']}" if row["flags"] else words
 
 
 def sheet(table: pd.DataFrame, quantity: str, reference: str) -> pd.DataFrame:
     """One row a line, the columns of each method beside each other, for the eye."""
     rows = table[table["quantity"] == quantity]
-    names = [name for name in dict.fromkeys(rows["line"])]
+    names = list(dict.fromkeys(rows["line"]))
     out = pd.DataFrame(index=pd.Index(names, name="line"))
     unit = "" if rows.empty or rows["unit"].iloc[0] == "1" else f" [{rows['unit'].iloc[0]}]"
     if reference:
-        known = rows.groupby("line", sort=False)["reference"].first()
-        out[reference] = [f"{known.get(name, np.nan):.3g}" for name in names]
+        known = rows.groupby("line", sort=False)["reference"].first().reindex(names)
+        out[reference] = ["not whole" if pd.isna(value) else f"{value:.2f}" for value in known]
     for method in dict.fromkeys(rows["method"]):
         mine, called = rows[rows["method"] == method].set_index("line"), style(method).name
-        its = mine.reindex(names)
-        out[f"{called}{unit}"] = [_cell(row) if pd.notna(row["value"]) else "" for _, row in its.iterrows()]
-        if reference:
-            out[f"{called} residual [σ]"] = its["residual"].to_numpy(dtype=float)
-        if quantity != "RV":
-            out[f"{called} is"] = [source(share) for share in its["prior_share"]]
-        if (its["flags"].fillna("") != "").any():
-            out[f"{called} flags"] = its["flags"].fillna("")
+        out[f"{called}{unit}"] = [cell(mine.loc[name]) if name in mine.index else "none" for name in names]
+        words = [said_of(mine.loc[name]) if name in mine.index else "" for name in names]
+        if any(words):
+            out[f"{called}: where from"] = words
     return out
 
 
 def styled(shown: pd.DataFrame) -> pd.io.formats.style.Styler:
-    """The sheet, its residuals coloured beyond FAR sigma only."""
-    far = [name for name in shown.columns if name.endswith("residual [σ]")]
-    return shown.style.format("{:+.1f}", subset=far, na_rep="").map(
-        lambda z: _COLOURED if abs(z) > FAR else "", subset=far)
+    """A sheet, coloured where a residual is beyond FAR sigma only."""
+    return shown.style.map(lambda text: _COLOURED if is_far(text) else "")
 
 
 def errors_said(table: pd.DataFrame) -> str:
@@ -140,9 +148,10 @@ def shares(table: pd.DataFrame) -> dict[str, tuple[str, float, bool]]:
     return out
 
 
-def shown_lines(own: Line | None) -> Sequence[Line]:
-    """All lines that have a panel, the reader's own first."""
-    return [*([] if own is None else [own]), *LINES.values()]
+def shown_lines(own: Line | None, focus: str = "") -> Sequence[Line]:
+    """All lines that have a panel, the reader's own first, then the one that was asked for by name."""
+    first = [LINES[focus]] if focus in LINES else []
+    return [*([] if own is None else [own]), *first, *(line for line in LINES.values() if line.name != focus)]
 
 
 def legend(look: Look, said: dict[str, tuple[str, float, bool]]) -> str:
@@ -152,7 +161,7 @@ def legend(look: Look, said: dict[str, tuple[str, float, bool]]) -> str:
     against = reference_name(look)
     whose = "true" if look.star.simulated else "pipeline's"
     return " · ".join([who, f"residual: against {against}" if against else "no truth: no residual",
-                       f"bands at the star's {whose} velocity, {look.star.velocity:+.0f} km/s"])
+                       f"bands at the {whose} velocity, {look.star.velocity:+.0f} km/s"])
 
 
 def files(look: Look, table: pd.DataFrame, what: str = "lines", **more: str) -> list[tuple[str, str, str]]:

@@ -13,20 +13,24 @@ if (root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 
 import streamlit as st
 
-from app import widgets
+from app import resources, widgets
 
 st.set_page_config(page_title="Trueline", page_icon=widgets.ICON, layout="wide")
-page = st.navigation([st.Page("views/star.py", title="Star", icon=":material/star:", default=True),
-                      st.Page("views/lines.py", title="Lines", icon=":material/show_chart:"),
-                      st.Page("views/labels.py", title="Labels", icon=":material/scatter_plot:"),
-                      st.Page("views/bias.py", title="Bias", icon=":material/straighten:"),
-                      st.Page("views/coverage.py", title="Coverage", icon=":material/target:"),
-                      st.Page("views/audit.py", title="Audit", icon=":material/fact_check:"),
-                      st.Page("views/about.py", title="Models and data", icon=":material/info:")], position="top")
+page = st.navigation([
+    st.Page("views/star.py", title="Star", icon=":material/star:", default=True),
+    st.Page("views/lines.py", title="Lines", icon=":material/show_chart:"),
+    st.Page("views/labels.py", title="Labels", icon=":material/scatter_plot:"),
+    st.Page("views/bias.py", title="Bias", icon=":material/straighten:"),
+    st.Page("views/coverage.py", title="Coverage", icon=":material/target:"),
+    st.Page("views/audit.py", title="Audit", icon=":material/fact_check:"),
+    st.Page("views/about.py", title="Models and data", icon=":material/info:"),
+], position="top")
 widgets.compact()
 try:
+    resources.begin()
     widgets.bar()
     page.run()
+    resources.finish()
 except Exception:  # a fault of ours: said in a sentence on the page, told in full in the terminal
     logging.getLogger(__name__).exception("page %r", page.title)
     st.error("This view failed, which is a fault in Trueline; choose another star or method, and report what the "

@@ -16,6 +16,9 @@ FIRST_SNR = 9.0  #: of a first visit: where a filter's answer looks believable a
 OWN = math.inf  #: the slider's last step: as observed
 LADDER = (5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 25, 30, 35, 40, 50, 60, 70, 80, 100, 125, 150, 200, 250, 300, 400, 500)
 MAX_SEED = 2**31 - 1
+LEARNED, FILTER = "supervised", "wavelet"  #: of a first visit: the one of the literature, else a filter
+DRAWS = (8, 16, 32, 64, 128)  #: of the choice
+USUAL_DRAWS = 32
 #: methods to be had, but not at first: they repeat what the page shows anyway, crowd it, or take long
 LATER = ("noisy", "savgol", "pca", "wiener", "dps", "pigdm", "mmps")
 GUIDED = "dps"  #: the method that has a guidance strength
@@ -39,6 +42,8 @@ class Choice:
         seed: of the added noise and of the draws.
         air: wavelengths in air instead of vacuum.
         strength: guidance of DPS; None: the usual one, or DPS is not chosen.
+        draws: of every method that draws.
+        rest: wavelengths in the star's own frame instead of the observed one.
     """
 
     star: str | None
@@ -47,11 +52,19 @@ class Choice:
     seed: int = 0
     air: bool = False
     strength: float | None = None
+    draws: int = USUAL_DRAWS
+    rest: bool = False
+
+    @property
+    def number(self) -> int | None:
+        """Draws as `resources.look` is asked for them: None for the usual number of each method."""
+        return None if self.draws == USUAL_DRAWS else self.draws
 
 
 def usual(methods: Sequence[str]) -> tuple[str, ...]:
-    """The methods of a first visit."""
-    return tuple(name for name in methods if name not in LATER)
+    """The methods of a first visit: the supervised one where there is one, else a filter, beside those that draw."""
+    without = FILTER if LEARNED in methods else LEARNED
+    return tuple(name for name in methods if name not in (set(LATER) - {LEARNED}) | {without})
 
 
 def steps(own: float, wanted: float | None) -> list[float]:
@@ -72,7 +85,9 @@ def query(choice: Choice) -> dict[str, str]:
     """The choice as URL parameters."""
     out = {"star": choice.star or "", "snr": "own" if choice.snr is None else f"{choice.snr:g}",
            "methods": ",".join(choice.methods) or "none", "seed": str(choice.seed)}
+    out |= {"draws": str(choice.draws)} if choice.draws != USUAL_DRAWS else {}
     out |= {"wave": "air"} if choice.air else {}
+    out |= {"frame": "rest"} if choice.rest else {}
     return out | ({} if choice.strength is None else {"strength": f"{choice.strength:g}"})
 
 
@@ -118,13 +133,18 @@ def parse(asked: Mapping[str, str], stars: Mapping[str, Star], methods: Sequence
         said.append(f"The link names {len(unknown)} method(s) that Trueline does not have; choose in the bar.")
         chosen = chosen or usual(methods)
 
-    text = asked.get("seed", "0")
-    seed = int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else -1
+    seed = _whole(asked.get("seed", "0"))
     if not 0 <= seed <= MAX_SEED:
         said.append(f"The link's seed is not a whole number from 0 to {MAX_SEED}; it is 0.")
         seed = 0
     if asked.get("wave", "vacuum") not in ("vacuum", "air"):
         said.append("The link's wavelengths are neither vacuum nor air; they are shown in vacuum.")
+    if asked.get("frame", "observed") not in ("observed", "rest"):
+        said.append("The link's frame is neither observed nor rest; wavelengths are shown as observed.")
+    draws = _whole(asked.get("draws", str(USUAL_DRAWS)))
+    if draws not in DRAWS:
+        said.append(f"The link's number of draws is none of {', '.join(map(str, DRAWS))}; it is {USUAL_DRAWS}.")
+        draws = USUAL_DRAWS
     strength: float | None = None
     if GUIDED in chosen and "strength" in asked:
         try:
@@ -134,7 +154,13 @@ def parse(asked: Mapping[str, str], stars: Mapping[str, Star], methods: Sequence
         if not 0 <= strength <= MAX_STRENGTH:  # NaN too
             said.append(f"The link's DPS strength is not a number from 0 to {MAX_STRENGTH:g}; it is the usual one.")
             strength = None
-    return Choice(star, snr, chosen, seed, asked.get("wave") == "air", strength), said
+    return Choice(star, snr, chosen, seed, asked.get("wave") == "air", strength, draws,
+                  asked.get("frame") == "rest"), said
+
+
+def _whole(text: str) -> int:
+    """A short whole number of a link, -1 where it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else -1
 
 
 def begin(stars: Mapping[str, Star], methods: Sequence[str], first: str | None) -> None:
@@ -146,6 +172,7 @@ def begin(stars: Mapping[str, Star], methods: Sequence[str], first: str | None) 
         choice, said = parse(asked, stars, methods, first)
         session["star"], session["wanted"], session["methods"] = choice.star, choice.snr, list(choice.methods)
         session["seed"], session["air"], session["guidance"] = choice.seed, choice.air, choice.strength
+        session["draws"], session["rest"] = choice.draws, choice.rest
         session[_SAID] = (choice, said)
     if session["star"] not in stars:
         session["star"] = first
@@ -168,7 +195,8 @@ def finish() -> tuple[Choice, list[str]]:
     session: Any = st.session_state
     snr = None if session["snr"] == OWN else session["snr"]
     strength = session["guidance"] if GUIDED in session["methods"] else None
-    choice = Choice(session["star"], snr, tuple(session["methods"]), session["seed"], session["air"], strength)
+    choice = Choice(session["star"], snr, tuple(session["methods"]), session["seed"], session["air"], strength,
+                    session["draws"], session["rest"])
     written = query(choice)
     others = {name: value for name, value in st.query_params.to_dict().items() if name in OTHERS}
     if written != session.get(_WRITTEN) or written | others != st.query_params.to_dict():

@@ -25,8 +25,9 @@ def answer_of(samples: Samples, question: Question, lines: fidelity.Mask, refere
     def rms(pixels: fidelity.Mask) -> float | None:
         return None if reference is None else float(fidelity.rms_error(middle[0], reference, pixels))
 
+    low, high = (samples.quantile(q)[0] if wide else None for q in (0.16, 0.84))
     return Answer(
-        samples.method, middle[0], samples.quantile(0.16)[0] if wide else None,
-        samples.quantile(0.84)[0] if wide else None, fidelity.residual(middle, spectra)[0],
-        float(fidelity.chi_square(middle, spectra)[0]), float(fidelity.chi_square(middle, spectra, lines)[0]), rms(live),
-        rms(live & lines), question.draws, question.settings, samples.draws[:, 0] if wide else samples.draws[:1, 0])
+        samples.method, middle[0], low, high, fidelity.residual(middle, spectra)[0],
+        float(fidelity.chi_square(middle, spectra)[0]), float(fidelity.chi_square(middle, spectra, lines)[0]),
+        rms(live), rms(live & lines), question.draws, question.settings,
+        samples.draws[:, 0] if wide else samples.draws[:1, 0])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import math
 import re
 import textwrap
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,20 +12,23 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import resources, state
+from app import first, picker, resources, state
 from app.resources import Catalogue
-from app.shown import MENDED, SIGMA_SOURCE, UNCALIBRATED, Look
+from app.shown import UNCALIBRATED, Look
 from app.styles import style
 
 _METHODS_HELP = (
     "The exact posterior takes some seconds for a new star or S/N; DPS, PiGDM and MMPS take ten seconds to a minute. "
-    "An answer once made is kept until the server stops. DPS is calibrated at no strength.")
+    "An answer once made is kept on disk. DPS is calibrated at no strength.")
 _UNCALIBRATED_HELP = (
     "DPS is calibrated at no strength: at its best its draws are 1.7 times too wide, and yet their 68 % band holds the "
     "truth in 54 % of pixels. PiGDM's draws are 1.6 times too wide (docs/laboratory.md).")
 _STRENGTH_HELP = (
     "How hard DPS is pulled to the observation. 0 ignores it; above 0.1 the draws run away. No strength gives both the "
     "right mean and the right width.")
+_DRAWS_HELP = (
+    "Of each method that draws; a quarter of them of DPS, PiGDM and MMPS, which take long. Few draws tell an error bar "
+    "roughly: 8 to a quarter, 32 to an eighth, 128 to a sixteenth of itself.")
 SAID_HEIGHT = 46  #: pixels that `problems` takes, its gap included
 _LONG = 150  # letters of a sentence that fit one line of the page
 
@@ -47,6 +48,7 @@ _STYLE = """<style>
 .facts.numbers {table-layout: fixed; line-height: 1.12}
 .facts.numbers td {padding: .03rem 0}
 .facts.numbers tr.rule > * {padding-top: .15rem}
+.flag {float: right; cursor: help; font-variant-numeric: tabular-nums}
 .facts.numbers td {text-align: right; font-variant-numeric: tabular-nums}
 .st-key-said details {background: rgba(255,196,0,.14); border-color: transparent}
 .st-key-said summary {padding: .3rem .8rem; min-height: 0}
@@ -98,18 +100,38 @@ def problems(said: Sequence[str]) -> None:
 
 
 def _columns(row: DeltaGenerator) -> Sequence[DeltaGenerator]:
-    """Room for star, S/N, methods, strength, upload and more; the strength's only where its method is chosen."""
+    """Room for star, filter, S/N, methods, strength, draws, upload and more; the strength's only where it is chosen."""
     asked = st.session_state.get("methods", st.query_params.get("methods", "").split(","))
     guided = state.GUIDED in asked
-    places = row.columns([2.9, 1.9, 3, 1.8, 1.25, 1.05] if guided else [3.6, 2.4, 3.2, 1.1, 1], gap="small",
-                         vertical_alignment="bottom")
-    return places if guided else [*places[:3], places[2], *places[3:]]
+    places = row.columns([2.2, 1.2, 1.6, 2.6, 1.5, 0.8, 1.3, 1.1] if guided else
+                         [2.7, 1.2, 1.8, 3.2, 0.8, 1.3, 1.1], gap="small", vertical_alignment="bottom")
+    return places if guided else [*places[:4], places[3], *places[4:]]
+
+
+def _snr(place: DeltaGenerator, own: float) -> None:
+    """The S/N slider, or why there is none."""
+    steps = state.steps(own, st.session_state["wanted"])
+    if len(steps) > 1:
+        place.select_slider(
+            "S/N (LAMOST's S/N_g)", steps, key="snr", on_change=state.remember_snr,
+            format_func=lambda step: f"as observed, {own:.1f}" if step == state.OWN else f"{step:g}",
+            help="A lower S/N is made from the star's own spectrum by adding noise like its own.")
+    else:
+        place.text_input("S/N (LAMOST's S/N_g)", f"as observed, {own:.1f}: too low to degrade", disabled=True)
+
+
+def _more(drawer: DeltaGenerator) -> None:
+    """What is chosen less often."""
+    drawer.number_input("Seed", 0, state.MAX_SEED, key="seed", help="Of the added noise and of the methods' draws.")
+    drawer.toggle("Wavelengths in air", key="air")
+    drawer.toggle("Wavelengths in the star's rest frame", key="rest", help="By the velocity that its file gives.")
+    drawer.caption("Light or dark follows your system.")
 
 
 def bar() -> None:
-    """The bar on every page: star, S/N, methods, upload, more; it decides the choice of this run."""
+    """The bar on every page: star, filter, S/N, methods, draws, upload, more; it decides the choice of this run."""
     row = st.container(key="bar")
-    star, snr, methods, guidance, upload, more = _columns(row)
+    star, only, snr, methods, guidance, draws, upload, more = _columns(row)
     # the one widget that comes before the choice: what was uploaded decides which stars there are
     files = upload.popover("Upload", icon=":material/upload:", width="stretch").file_uploader(
         "Your own spectra: LAMOST low resolution, .fits or .fits.gz; they stay on this machine", key="files",
@@ -118,23 +140,15 @@ def bar() -> None:
     st.session_state["catalogue"] = catalogue
     stars, names = catalogue.stars, resources.methods()
     uploads = {key for key in stars if key.startswith("upload:")}
-    state.begin(stars, names, resources.default(stars))
+    state.begin(stars, names, first.star(stars))
     if new := [key for key in stars if key in uploads - st.session_state.get("uploads", set())]:
         state.pick(new[0], stars)
     st.session_state["uploads"] = uploads
 
-    star.selectbox("Star", list(stars), key="star", format_func=lambda key: stars[key].label,
-                   placeholder="No star: upload one",
+    star.selectbox("Star", picker.stars_in_list(stars, only, st.session_state["star"]), key="star",
+                   format_func=lambda key: stars[key].label, placeholder="No star: upload one",
                    help="Type to search by designation, class, S/N or obsid. Best data first.")
-    own = stars[st.session_state["star"]].own if st.session_state["star"] in stars else math.nan
-    steps = state.steps(own, st.session_state["wanted"])
-    if len(steps) > 1:
-        snr.select_slider(
-            "S/N (LAMOST's S/N_g)", steps, key="snr", on_change=state.remember_snr,
-            format_func=lambda step: f"as observed, {own:.1f}" if step == state.OWN else f"{step:g}",
-            help="A lower S/N is made from the star's own spectrum by adding noise like its own.")
-    else:
-        snr.text_input("S/N (LAMOST's S/N_g)", f"as observed, {own:.1f}: too low to degrade", disabled=True)
+    _snr(snr, stars[st.session_state["star"]].own if st.session_state["star"] in stars else math.nan)
     methods.multiselect("Methods", names, key="methods", format_func=lambda name: style(name).name,
                         placeholder="None: only what was measured", help=_METHODS_HELP)
     if state.GUIDED in st.session_state["methods"]:
@@ -142,9 +156,8 @@ def bar() -> None:
         st.session_state["strength"] = usual if (asked := st.session_state["guidance"]) is None else asked
         guidance.select_slider("DPS strength", state.strengths(usual), key="strength", format_func=lambda s: f"{s:g}",
                                on_change=state.remember_strength, help=_STRENGTH_HELP)
-    drawer = more.popover("More", width="stretch")
-    drawer.number_input("Seed", 0, state.MAX_SEED, key="seed", help="Of the added noise and of the methods' draws.")
-    drawer.toggle("Wavelengths in air", key="air")
+    draws.selectbox("Draws", state.DRAWS, key="draws", help=_DRAWS_HELP)
+    _more(more.popover("More", width="stretch"))
     _, said = state.finish()
     st.session_state["said"] = [*said, *catalogue.problems]
 
@@ -173,94 +186,40 @@ def plot(figure: go.Figure, key: str, name: str, alt: str, parent: DeltaGenerato
         place.plotly_chart(figure, key=key, config=config, alt=alt, on_select=on_select, selection_mode="points")
 
 
-def _rows(rows: Sequence[tuple[str, str, str]]) -> str:
-    """Rows of a table: name, value, and what the pointer is told about it."""
-    told = [f' class="more" title="{html.escape(more)}"' if more else "" for _, _, more in rows]
-    return "".join(f"<tr{which}><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>"
-                   for which, (name, value, _) in zip(told, rows, strict=True))
-
-
-def facts(look: Look) -> None:
-    """Who the star is, whether truth is known, and how it was measured."""
-    star, known = look.star, look.star.facts
-
-    def number(key: str, form: str, unit: str) -> str:
-        value = known.get(key)
-        return f"{value:{form}} {unit}" if isinstance(value, float) and math.isfinite(value) else ""
-
-    badge = "<b>SIMULATED</b> truth known" if star.simulated else "<b>OBSERVED</b> truth unknown"
-    blue, red = look.spectra.noise.scale
-    whose = "true" if star.simulated else "pipeline"
-    source = "" if star.simulated else f"; {SIGMA_SOURCE}"
-    rows = [
-        ("Class", str(known.get("subclass") or known.get("class") or ""), ""),
-        ("Release", str(known.get("release") or ""), ""), ("S/N_g", look.degraded, ""),
-        (f"rv ({whose})", number("rv", "+.1f", "km/s"), ""), ("Teff", number("teff", ".0f", "K"), ""),
-        ("log g", number("logg", ".2f", "dex"), ""), ("[Fe/H]", number("feh", "+.2f", "dex"), ""),
-        ("σ true / quoted", f"{blue:.2f} blue, {red:.2f} red{source}", ""),
-        ("ivar mended", f"{star.mended} px" if star.mended else "", MENDED),
-        ("Dead pixels", f"{int((~look.spectra.measured).sum())} of {look.spectra.wave.size}", ""),
-    ]
-    st.html(f'<div class="name">{html.escape(star.name)}</div><div class="origin">{badge}</div>'
-            f'<table class="facts">{_rows([row for row in rows if row[1]])}</table>')
-
-
-def answers(look: Look) -> None:
-    """Each method's chi-square and distance from the reference, everywhere and in the lines, and its error bar."""
-    if not look.answers:
-        st.caption("No method chosen; add one in the bar above.")
-        return
-    to = "truth" if look.star.truth is not None else "own" if look.own is not None else ""
-    head = '<td colspan="2">chi2 per pixel</td>' + (f'<td colspan="2">rms − {to}</td>' if to else "")
-    halves = "<td>all</td><td>lines</td>" * (2 if to else 1)
-    body = f'<tr>{head}</tr><tr class="small">{halves}</tr>'
-    for answer in look.answers:
-        numbers = [f"{answer.chi2:.2f}", f"{answer.chi2_lines:.2f}"]
-        numbers += [f"{rms:.3f}" for rms in (answer.rms, answer.rms_lines) if rms is not None]
-        name = html.escape(style(answer.method).name)
-        body += (f'<tr class="rule"><th colspan="4">{name} <small>{answer.bar}</small></th></tr>'
-                 "<tr>" + "".join(f"<td>{number}</td>" for number in numbers) + "</tr>")
-    st.html(f'<table class="facts numbers">{body}</table>')
-    live = look.spectra.measured[0]
-    count, inside = int(live.sum()), int((live & look.lines).sum())
-    said = (
-        f"**chi2** is the mean of ((observed − method) / σ)². A method that is right has 1 within √(2/N): "
-        f"± {math.sqrt(2 / max(count, 1)):.2f} over all {count} pixels, ± {math.sqrt(2 / max(inside, 1)):.2f} over the "
-        f"{inside} of the zoomed lines. Below 1 it kept noise. Near 1 it may still have erased lines, which few pixels "
-        "hold: look at *lines*. ")
-    if to:
-        whom = "the truth" if to == "truth" else f"the star's {look.own_name}, which is noisy itself"
-        said += f"**rms** is the root mean square difference from {whom}, in units of the continuum."
-    st.caption(":small[1 is necessary, not sufficient]", help=said)
-
-
 def patience(look: Look) -> None:
-    """How far the answers are that are still being made; runs the page again when one is there.
-
-    Each turn of the wait is a place where Streamlit lets go for a slider that was moved.
-    """
-    now = {waiting.future for waiting in look.waiting}
-    for left in st.session_state.get("asked", set()) - now:
-        left.cancel()  # what has not begun will not; what has is kept for a second look
-    st.session_state["asked"] = now
+    """How far the answers are that are still being made, with a way to do without; the page runs again for each."""
     if wrong := [style(answer.method).name for answer in look.answers if answer.method in UNCALIBRATED]:
         said = "DPS calibrated at no strength" if "DPS" in wrong else "PiGDM is not calibrated"
         st.caption(f":small[{said}]", help=_UNCALIBRATED_HELP)
-    if not look.waiting:
-        return
-    places = [st.empty() for _ in look.waiting]
-    begun = [waiting.since for waiting in look.waiting]
-    while not any(waiting.future.done() for waiting in look.waiting):
-        for i, (waiting, place) in enumerate(zip(look.waiting, places, strict=True)):
-            name, gone = style(waiting.method).name, time.monotonic() - begun[i]
-            words = f"{name}: {waiting.draws} draws, about {waiting.seconds:.0f} s; {gone:.0f} s gone"
-            if not waiting.future.running():
-                begun[i], gone, words = time.monotonic(), 0.0, f"{name}: waits until another star's draws are made"
-            elif gone > 1.5 * waiting.seconds:
-                words += ", longer than expected"
-            place.progress(min(gone / waiting.seconds, 0.97), words)
-        time.sleep(0.2)
-    st.rerun()
+    for method in look.cancelled:
+        st.button(f"{style(method).name}: cancelled. Ask again", key=f"again_{method}", on_click=resources.again,
+                  args=(method,), width="stretch", icon=":material/refresh:")
+    if look.waiting:
+        _progress(look)
+
+
+@st.fragment(run_every=0.3)
+def _progress(look: Look) -> None:
+    """A bar and a button for each answer that is waited for.
+
+    A fragment: it looks again by itself while the page lets go of a slider at any time.
+    """
+    for waiting in look.waiting:
+        if waiting.done:
+            st.rerun()
+        name = style(waiting.method).name
+        st.progress(min(waiting.share, 1.0), f"{name}: {waiting.words}")
+        if st.button(f"Cancel {name}", key=f"cancel_{waiting.method}", width="stretch", icon=":material/close:"):
+            resources.cancel(waiting)
+            st.rerun()
+
+
+def picked(key: str) -> str | None:
+    """The name that a clicked point of a figure carries, if one was clicked in this run."""
+    points = st.session_state.get(key, {}).get("selection", {}).get("points", [])
+    names = [point.get("customdata") for point in points]
+    found = next((name[0] if isinstance(name, list) else name for name in names if name), None)
+    return str(found) if found else None
 
 
 def download(look: Look) -> None:

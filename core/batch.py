@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from core import believed, domain, pipeline, products, star_tables
+from core.cache import rounded
 from core.data import hashes, lamost, noise
 from core.spectrum import Array, Samples, Spectra
 
@@ -175,8 +176,8 @@ def contents(file: Path, order: Order, question: str = "") -> tuple[dict[str, st
     answers: list[Samples] = []
     for method in order.methods:
         try:
-            answers.append(pipeline.reconstruct(spectra, method, order.draws, order.seed,
-                                                **order.settings.get(method, {})))
+            answers.append(rounded(pipeline.reconstruct(spectra, method, order.draws, order.seed,
+                                                        **order.settings.get(method, {}))))
         except (ValueError, RuntimeError) as error:
             said.append(f"{method}: {error}")
     if not answers:

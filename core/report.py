@@ -93,7 +93,7 @@ def line_table(samples: Samples, spectra: Spectra, truth: Array | None = None,
         truth: (B, L) clean flux in units of the spectra's continuum, NaN where unknown.
         lines: at rest; all of LINES by default.
         own: the same stars before they were degraded, when no truth is known: the reference then, with its own error.
-        seed: of the noise behind photon errors, and of ties; rv_draws: draws whose velocity is measured (it is slow).
+        seed: of the noise behind photon errors, and of ties; rv_draws: draws whose velocity is measured (0: none).
         prior_share: (B, L) posterior over prior variance of each pixel, of which a line gets the mean in its band.
         flags: of each star; a line gets those inside its band.
 
@@ -140,8 +140,9 @@ def _star_rows(samples: Samples, one: Spectra, known: table.Known, before: Spect
     """All rows of one star, without prior share and flags."""
     snr = np.array([float(one.meta["snr_g"].iloc[0]) if "snr_g" in one.meta else np.nan])
     parts = table.line_rows(samples, one, known, lines, snr, seed, tuple(table.OF_LINES))
-    got, true = table.velocities(samples, one, known, rv_draws)
-    parts.append(table.rows_of(one.stars, samples.method, "RV", "km/s", snr, true, got, seed))
+    if rv_draws:
+        got, true = table.velocities(samples, one, known, rv_draws)
+        parts.append(table.rows_of(one.stars, samples.method, "RV", "km/s", snr, true, got, seed))
     tidy = pd.concat([p for p in parts if len(p)], ignore_index=True)
     rows = _asymmetric(tidy).rename(columns={"truth": "reference"})
     split = rows["quantity"].str.partition(":")
@@ -149,7 +150,8 @@ def _star_rows(samples: Samples, one: Spectra, known: table.Known, before: Spect
     keys = list(zip(rows["quantity"], rows["line"], strict=True))
     if (bare := rows["error_is"] == NONE).any():
         clean = bridged(samples.draws[0, 0], one.measured[0]) if samples.method == "noisy" else samples.draws[0, 0]
-        errors = {**photon.line_errors(one, clean, lines, seed), ("RV", "all"): photon.velocity_error(one, known)}
+        errors = {**photon.line_errors(one, clean, lines, seed),
+                  **({("RV", "all"): photon.velocity_error(one, known)} if rv_draws else {})}
         error = np.array([errors.get(key, np.nan) for key in keys])
         for side in ("minus", "plus"):
             rows[side] = np.where(bare, error, rows[side])
@@ -158,7 +160,7 @@ def _star_rows(samples: Samples, one: Spectra, known: table.Known, before: Spect
     if before is not None:
         flux = bridged(before.flux[0], before.measured[0])
         errors = {**photon.line_errors(before, flux, lines, seed),
-                  ("RV", "all"): photon.velocity_error(before, known)}
+                  **({("RV", "all"): photon.velocity_error(before, known)} if rv_draws else {})}
         of_reference = np.array([errors.get(key, np.nan) for key in keys])
     return rows.assign(residual=_residual(rows, of_reference))
 

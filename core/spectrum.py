@@ -237,4 +237,5 @@ class Samples:
         """(B, L) standard deviation of the draws; 0 for a point estimate (N = 1 or all draws equal)."""
         if self.draws.shape[0] < 2:
             return np.zeros(self.draws.shape[1:])
-        return self.draws.std(axis=0, ddof=1)
+        same = (self.draws == self.draws[0]).all(axis=0)  # the mean of six equal numbers need not be that number
+        return np.where(same, 0.0, self.draws.std(axis=0, ddof=1))

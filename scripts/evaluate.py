@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.pipeline import METHODS
 from scripts.evaluate_audit import audit
+from scripts.evaluate_causes import causes
 from scripts.evaluate_choice import choice
 from scripts.evaluate_cross import FOLDS, cross
 from scripts.evaluate_domain import domain
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     for name, run in (("judge", judge), ("audit", audit), ("remedies", remedies), ("reality", reality),
                       ("lamost", lamost_stars), ("choice", choice), ("cross", cross), ("without", without),
                       ("parents", parents), ("gain", gain), ("floor", floor), ("labels", labels),
-                      ("mixture", mixture), ("laboratory", laboratory), ("samples", ddpm_samples),
+                      ("mixture", mixture), ("laboratory", laboratory), ("samples", ddpm_samples), ("causes", causes),
                       ("estimators", control), ("domain", domain)):
         part = parts.add_parser(name, help=run.__doc__, formatter_class=defaults)
         part.set_defaults(run=run)
@@ -63,8 +64,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "mixture":
             part.add_argument("--stars-each", type=int, default=100, help="test stars at each S/N")
             part.add_argument("--checks-only", action="store_true", help="own truth and timing alone")
-        if name in ("cross", "without", "gain"):
-            part.add_argument("--asked", type=int, default=30 if name == "gain" else 14,
+        if name in ("cross", "without", "gain", "causes"):
+            part.add_argument("--asked", type=int, default={"gain": 30, "causes": 40}.get(name, 14),
                               help="stars asked about (of each fold or library)")
         if name in ("cross", "without"):
             part.add_argument("--simulated", type=int, default=5000, help="stars that each physics is fitted to")

@@ -29,7 +29,7 @@ from scripts.evaluate_judge import RESULTS, ROOT
 from scripts.judge_stars import SEED
 
 WORK = ROOT / ".trueline" / "remedies"  # filtered residuals of finished samples, to ask again at once
-_KINDS = {"null": 77, "check": 78, "lines": 79}  # added to the judge's seed: stars of their own
+_KINDS = {"null": 77, "check": 78, "lines": 79, "causes": 80}  # added to the judge's seed: stars of their own
 _DRAWS, _STARS, _BLOCK = 16, 200, 50
 #: (seed, lines a star, weakest, strongest) of what is put in, in standard deviations
 _PUT = ((1, 3, 5.0, 10.0), (2, 1, 10.0, 20.0))
@@ -50,12 +50,18 @@ class Filtered:
             return np.where(self.seen, -self.score / np.sqrt(variance), 0.0)
 
 
-def stars(snr: float, number: int, kind: str) -> Spectra:
-    """Stars of the simulator of a seed that nothing else uses."""
+def stars_with_truth(snr: float, number: int, kind: str) -> tuple[Spectra, Array]:
+    """Stars of the simulator of a seed that nothing else uses, and their clean spectra (number, L)."""
     templates = Templates()
     simulator = Simulator(templates, NATIVE, NoiseModel.load(), templates.emulator.nearest, Reality.load())
-    out = simulator.draw(number, np.random.default_rng([SEED + _KINDS[kind], int(snr)]), snr).spectra
-    return replace(out, meta=out.meta.assign(star=[f"dev-{kind}-{int(snr)}-{i}" for i in range(number)]))
+    drawn = simulator.draw(number, np.random.default_rng([SEED + _KINDS[kind], int(snr)]), snr)
+    names = [f"dev-{kind}-{int(snr)}-{i}" for i in range(number)]
+    return replace(drawn.spectra, meta=drawn.spectra.meta.assign(star=names)), drawn.truth
+
+
+def stars(snr: float, number: int, kind: str) -> Spectra:
+    """The same without the truth."""
+    return stars_with_truth(snr, number, kind)[0]
 
 
 def filtered(spectra: Spectra, draws: Array) -> dict[str, Any]:

@@ -19,12 +19,13 @@ BROWSER = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @contextmanager
-def server(folder: str | None = None, wait: float = 60.0) -> Iterator[str]:
+def server(folder: str | None = None, wait: float = 60.0, cache: str | None = None) -> Iterator[str]:
     """The dashboard on a free port of this machine, its address; gone afterwards.
 
     Args:
         folder: of FITS files, named to the server at its start.
         wait: seconds until it must answer.
+        cache: folder for the answers it keeps; this system's own by default.
 
     Raises:
         ValueError: it does not answer in time.
@@ -35,6 +36,8 @@ def server(folder: str | None = None, wait: float = 60.0) -> Iterator[str]:
     environment = {key: value for key, value in os.environ.items() if key != "TRUELINE_FOLDER"}
     if folder:
         environment["TRUELINE_FOLDER"] = str(Path(folder).resolve())
+    if cache:
+        environment["TRUELINE_CACHE"] = cache
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.address", "127.0.0.1",
                "--server.port", str(port), "--server.headless", "true", "--server.fileWatcherType", "none"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -24,6 +24,13 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def page_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Pages under test answer by themselves, with a cache folder of their own, whatever the machine has."""
+    monkeypatch.setenv("TRUELINE_WORKER", "0")
+    monkeypatch.setenv("TRUELINE_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """A generator of its own for each test, always from the same seed."""

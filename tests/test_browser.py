@@ -23,7 +23,7 @@ pytestmark = [
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("spectra")
     shutil.copy(library.BUNDLED / "sim-01.fits.gz", folder)
-    with server(str(folder)) as found:
+    with server(str(folder), cache=str(tmp_path_factory.mktemp("cache"))) as found:
         yield found
 
 

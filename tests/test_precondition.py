@@ -130,7 +130,7 @@ def test_the_derivative_carries_what_a_node_misses(small):
     off = Place(place.component, one.owner.node(place.shift + 0.15))
     settled = one.owner.settle(one.y, one.sigma, off)
     m, _ = settled.moments(one.y[None], settled.at(one.sigma))
-    stiff = Settled(one.owner, settled.columns, torch.zeros_like(settled.slope))  # control: without it
+    stiff = Settled(one.owner, settled.columns, torch.zeros_like(one.y))  # control: without it
     n, _ = stiff.moments(one.y[None], stiff.at(one.sigma))
     assert ratio(one, m[0]) < 1.1
     assert ratio(one, n[0]) > 1.5

@@ -68,13 +68,13 @@ def test_residuals_of_honest_draws_scatter_by_one_and_of_narrow_ones_by_more(sta
 
     def spread(width: float) -> float:
         tables = [report.line_table(draws_about(spectra, truth, 40, rng, width), spectra, truth, rv_draws=1)
-                  for _ in range(12)]
+                  for _ in range(8)]
         every = pd.concat(tables)
         ew = every.loc[every["quantity"] == "EW", "residual"]
-        assert len(ew) > 150
+        assert len(ew) > 100
         return float(np.sqrt(np.mean(ew**2)))
 
-    assert 0.85 < spread(1.0) < 1.25  # side bands are shared by some lines: fewer than 150 independent numbers
+    assert 0.8 < spread(1.0) < 1.3  # side bands are shared by some lines: fewer than 100 independent numbers
     assert spread(0.5) > 1.6
 
 

@@ -195,3 +195,14 @@ def test_neighbouring_seeds_give_independent_noise():
     assert np.abs(correlation).max() < 5 / np.sqrt(2000)  # 780 pairs: the largest of them is expected at 3.2
     same = np.corrcoef(rows[0], rows[0] + 0.2 * rows[1])[0, 1]
     assert same > 5 / np.sqrt(2000)  # the control
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 7, 16])
+def test_draws_that_repeat_one_answer_have_no_spread_whatever_their_number(n: int) -> None:
+    """Control: the plain standard deviation of six equal numbers is not always 0."""
+    one = np.random.default_rng(1).standard_normal((1, 2, 500))
+    again = np.repeat(one, n, axis=0)
+    assert n != 6 or again.std(axis=0, ddof=1).any()
+    assert not Samples(np.linspace(4000.0, 5000.0, 500), again, "savgol").spread.any()
+    again[0] += 0.1
+    assert (Samples(np.linspace(4000.0, 5000.0, 500), again, "savgol").spread > 0).all()

@@ -18,9 +18,10 @@ if choice.star is None:
 
 line, wrong = put_in.chosen()
 asked = (stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength)
-plain = resources.look(*asked, wait=False)
+plain = resources.look(*asked, wait=False, draws=choice.number)
 planted, refused = audited.put(plain.spectra, line)
-seen = plain if planted is None else resources.look(*asked, wait=False, spectra=planted.spectra)
+seen = plain if planted is None else resources.look(
+    *asked, wait=False, draws=choice.number, spectra=planted.spectra)
 widgets.problems([*widgets.said(), *plain.problems, *wrong, *([refused] if refused else [])])
 put_in.form(line)
 

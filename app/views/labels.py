@@ -13,7 +13,8 @@ if choice.star is None:
     st.info("There is no star to show; upload a LAMOST FITS file, or start the server with `-- --folder PATH`.")
     st.stop()
 
-look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength, wait=False)
+look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength, wait=False,
+                      draws=choice.number)
 widgets.problems([*widgets.said(), *look.problems])
 with st.spinner("Reading labels, measuring velocities ..."):
     found = labels_shown.labels(look)

@@ -13,14 +13,16 @@ if choice.star is None:
     st.info("There is no star to show; upload a LAMOST FITS file, or start the server with `-- --folder PATH`.")
     st.stop()
 
-look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength, wait=False)
+look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength, wait=False,
+                      draws=choice.number)
 own, wrong = own_line.chosen()
 widgets.problems([*widgets.said(), *look.problems, *wrong])
 with st.spinner("Measuring lines and velocities ..."):
     table = lines_shown.lines(look, own)
-said = lines_shown.shares(table)
-widgets.plot(charts_lines.multiples(look, lines_shown.shown_lines(own), said, air=choice.air, dark=widgets.dark()),
-             key="multiples", name=look.file, alt=f"Line windows of {look.star.name}: measured, truth, each method")
+said, focus = lines_shown.shares(table), str(st.session_state.get("focus", ""))
+panels = lines_shown.shown_lines(own, focus)
+widgets.plot(charts_lines.multiples(look, panels, said, air=choice.air, dark=widgets.dark()), key="multiples", name=look.file,
+             alt=f"Line windows of {look.star.name}: measured, truth, each method")
 
 left, middle, right, *places = st.columns([2.6, 4.6, 1.6, 0.8, 0.8], vertical_alignment="bottom")
 quantity = left.segmented_control("Quantity", lines_shown.QUANTITIES, default="EW", key="quantity") or "EW"

@@ -1,10 +1,10 @@
-"""Page Star: one star as measured and as each method has it, its residuals, its lines, its facts."""
+"""Page Star: one star as measured and as each method has it, what of it is data, residuals, lines, facts."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from app import charts, resources, state, widgets
+from app import charts_star, charts_windows, export, panel, resources, state, told, widgets
 
 choice = state.chosen()
 stars = widgets.catalogue().stars
@@ -13,21 +13,27 @@ if choice.star is None:
     st.info("There is no star to show; upload a LAMOST FITS file, or start the server with `-- --folder PATH`.")
     st.stop()
 
-look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength, wait=False)
+look = told.told(resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength,
+                                wait=False, draws=choice.number))
 said = [*widgets.said(), *look.problems]
 widgets.problems(said)
 dark = widgets.dark()
 with st.container(key="look"):
     left, right = st.columns([4.9, 1], gap="small")
 with left:
-    # a sentence above takes its room from the spectrum: the lines below stay in sight
-    height = charts.HEIGHT - (widgets.SAID_HEIGHT if said else 0)
-    widgets.plot(charts.spectrum(look, air=choice.air, dark=dark, height=height), key="spectrum", name=look.file,
-                 alt=f"Spectrum of {look.star.name}: measured, truth where known, each method, residuals in sigma")
-    widgets.plot(charts.windows(look, air=choice.air, dark=dark), key="windows", name=look.file,
-                 alt="The same around H-beta, Mg b, Na D, H-alpha and the Ca II triplet")
+    # what stands above or below takes its room from the spectrum: the lines below stay in sight
+    height = charts_star.height(look, widgets.SAID_HEIGHT if said else 0)
+    widgets.plot(charts_star.spectrum(look, choice.air, dark, height, choice.rest), key="spectrum", name=look.file,
+                 alt=f"Spectrum of {look.star.name}: measured, truth if known, each method, trust, residuals in sigma",
+                 on_select=lambda: None)
+    widgets.plot(charts_windows.windows(look, choice.air, dark, choice.rest, told.lines(look)), key="windows",
+                 name=look.file, alt="Hβ, Mg b, Na D, Hα and Ca II triplet, with EW and depth of each method")
 with right:
-    widgets.facts(look)
-    widgets.answers(look)
+    panel.facts(look)
+    panel.answers(look)
     widgets.download(look)
+    export.menu(look, choice)
     widgets.patience(look)
+if line := widgets.picked("spectrum"):
+    st.session_state["focus"] = line
+    st.switch_page("views/lines.py")

@@ -75,7 +75,8 @@ def _write(path: Path, i: int, kind: str, labels: Array, velocity: float, truth:
     wide[:, _START : _START + N_PIXELS] = np.where(ivar > 0, flux, 0.0) * scale, ivar / scale**2, truth * scale
     said = f" with a line put in at {PLANTED[i][0]:.0f} A" if i in PLANTED else ""
     header = {"OBSID": f"SIM{i + 1:02d}", "DESIG": f"SIMULATED {kind}{said}", "CLASS": "STAR", "SUBCLASS": kind,
-              "SNRG": round(float(np.nanmedian(ratio)), 2), "Z": velocity / C_KMS, "DATA_V": "Trueline", **({"PLANTED": PLANTED[i][0]} if i in PLANTED else {})}
+              "SNRG": round(float(np.nanmedian(ratio)), 2), "Z": velocity / C_KMS, "DATA_V": "Trueline"}
+    header |= {"PLANTED": PLANTED[i][0]} if i in PLANTED else {}
     known = dict(zip(LABEL_NAMES, labels, strict=True))
     write(path, wide[0], wide[1], "coadd", header=header, truth=wide[2],
           labels={**{name: float(known[name]) for name in ("teff", "logg", "feh", "alpha_fe")}, "rv": velocity})

@@ -18,7 +18,7 @@ from core.spectrum import Array
 MAX_BYTES = 64 * 2**20  #: a low-resolution spectrum is below 1 MB, also unpacked; nothing larger is read
 
 _KEYS = ("OBSID DATA_V DESIG RA DEC CLASS SUBCLASS Z VERSPIPE MJD LMJD PLANID SPID FIBERID VACUUM ORIGIN EXTEN0 "
-         "COEFF0 COEFF1 SNRU SNRG SNRR SNRI SNRZ SN_U SN_G SN_R SN_I SN_Z TEFF LOGG FEH ALPHA_FE RV").split()
+         "COEFF0 COEFF1 SNRU SNRG SNRR SNRI SNRZ SN_U SN_G SN_R SN_I SN_Z TEFF LOGG FEH ALPHA_FE RV PLANTED").split()
 _MRS = re.compile(r"(COADD_)?[BR](-\d+)?$")  # COADD_B, COADD_R and one B-... or R-... for each exposure
 
 

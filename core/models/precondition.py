@@ -165,12 +165,12 @@ class Precondition(nn.Module):
     def _climb(self, x: Tensor, sigma: Tensor, place: Place) -> tuple[Tensor, Tensor]:
         """The derivative (B, L) of the likeliest star along a shift of one pixel, and how far to go (B,) [pixels]."""
         got = self.columns(place)
-        one = Solved(self, got, sigma, None, len(self.scales) // 2)
+        one = Solved(self, got, got.open_to(self.unit, None), sigma, len(self.scales) // 2)
         star = one.star(x[None])[0]  # (B, L)
         slope = -(torch.roll(star, -1, 1) - torch.roll(star, 1, 1)) / 2
         slope[:, :2] = 0
         slope[:, -2:] = 0
-        with_it = Solved(self, got, sigma, slope * _WIDTH, len(self.scales) // 2)
+        with_it = Solved(self, got, got.open_to(self.unit, slope * _WIDTH), sigma, len(self.scales) // 2)
         return slope, with_it.score(x[None], -1)[0] * _WIDTH
 
     def settle(self, x: Tensor, sigma: Tensor, place: Place) -> Settled:

@@ -28,25 +28,21 @@ class Columns:
     def __init__(self, rows: Tensor, residual: Tensor, log_weight: Tensor) -> None:
         self.mean, self.factors = rows[:, :, 0], rows[:, :, 1:]
         self.residual, self.log_weight = residual, log_weight
-        self._all: list[tuple[Tensor | None, Tensor]] = []
 
-    def every(self, unit: Tensor, slope: Tensor | None) -> Tensor:
-        """(B, P, k, L) the factors, those of the unit and of a shift among them: the same at every noise level."""
-        for known, factors in self._all:
-            if known is slope:
-                return factors
+    def open_to(self, unit: Tensor, slope: Tensor | None) -> Tensor:
+        """(B, P, k, L) factors with the unit's splines (12, L) and the slope along velocity (B, L) among them."""
         parts = [self.factors, self.mean[:, :, None] * unit]
         if slope is not None:
             parts.append(slope[:, None, None].expand(-1, self.mean.shape[1], 1, -1))
-        self._all.append((slope, torch.cat(parts, 2)))
-        return self._all[-1][1]
+        return torch.cat(parts, 2)
 
 
 class Settled:
     """Moments of draws of stars whose place is known."""
 
     def __init__(self, owner: Owner, columns: Columns, slope: Tensor) -> None:
-        self.owner, self.columns, self.slope = owner, columns, slope
+        self.owner, self.columns = owner, columns
+        self.factors = columns.open_to(owner.unit, slope)
 
     def at(self, sigma: Tensor, rho: Tensor | None = None) -> list[Solved]:
         """What one noise map (B, L) needs, for every scale of the residual.
@@ -55,7 +51,7 @@ class Settled:
             rho: (B, 2) or (2,) correlation of neighbouring pixels' noise in either arm; white where None.
         """
         scales = range(len(self.owner.scales))
-        return [Solved(self.owner, self.columns, sigma, self.slope, s, rho) for s in scales]
+        return [Solved(self.owner, self.columns, self.factors, sigma, s, rho) for s in scales]
 
     def moments(self, x: Tensor, solved: list[Solved]) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation of x (n, B, L), each (n, B, L)."""
@@ -104,9 +100,13 @@ class Scores:
 
 
 class Solved:
-    """One scale of the residual under one noise map: t | x ~ N(A^-1 h, A^-1) for every component (see Mixture)."""
+    """One scale of the residual under one noise map: t | x ~ N(A^-1 h, A^-1) for every component (see Mixture).
 
-    def __init__(self, owner: Owner, columns: Columns, sigma: Tensor, slope: Tensor | None, scale: int,
+    Args:
+        factors: (B, P, k, L) of `Columns.open_to`; sigma: (B, L); scale: which of the owner's; rho: as in `Settled.at`.
+    """
+
+    def __init__(self, owner: Owner, columns: Columns, factors: Tensor, sigma: Tensor, scale: int,
                  rho: Tensor | None = None) -> None:
         live = torch.isfinite(sigma)[:, None]
         variance = torch.where(live, sigma[:, None] ** 2, 1.0)
@@ -122,7 +122,7 @@ class Solved:
         self.root = total.sqrt()
         self.inverse = torch.where(live, 1.0 / self.root, 0.0)
         self.log_det = torch.where(live, total.log(), 0.0).double().sum(2)
-        self.factors = columns.every(owner.unit, slope)  # (B, P, k, L)
+        self.factors = factors
         self.mean, self.log_weight = columns.mean, columns.log_weight
         self.scaled = self.factors * self.weight[:, :, None]
         k = self.factors.shape[2]

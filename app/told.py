@@ -1,0 +1,79 @@
+"""Flags, trust, lines and the kind of star beside the answers of a look: made once for each, kept by content."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import streamlit as st
+
+from app import lines_shown
+from app.shown import Answer, Look
+from core import believed, report
+from core.metrics.flags import Flag
+from core.metrics.lines import find_line
+from core.spectrum import Array
+
+#: which line of core.metrics.lines is measured in which of app.styles.WINDOWS
+MEASURED = {"Hβ": "H beta", "Mg b": "Mg b", "Na D": "Na D", "Hα": "H alpha", "Ca II triplet": "Ca II 8542"}
+
+Told = tuple[tuple[Flag, ...], Array | None]
+
+
+@st.cache_resource(show_spinner=False, max_entries=128)
+def _of(name: str, _look: Look, _answer: Answer) -> Told:
+    """Flags of an answer, and its trust where it draws; nobody may write into them."""
+    samples = lines_shown.samples(_look, _answer)
+    flags = tuple(believed.flagged(samples, _look.spectra)[0])
+    return flags, None if _answer.low is None else believed.trust(samples, _look.spectra)[0]
+
+
+def told(look: Look) -> Look:
+    """The look, its answers with flags and trust."""
+    answers = []
+    for answer in look.answers:
+        flags, trust = _of(lines_shown.content(look, answer), look, answer)
+        answers.append(replace(answer, flags=flags, trust=trust))
+    return replace(look, answers=tuple(answers))
+
+
+@st.cache_resource(show_spinner=False, max_entries=128)
+def _measured(name: str, _look: Look, _answer: Answer) -> pd.DataFrame:
+    lines = [find_line(name) for name in MEASURED.values()]
+    truth = _look.star.truth
+    return report.line_table(lines_shown.samples(_look, _answer), _look.spectra, None if truth is None else truth[None],
+                             lines, own=lines_shown.before(_look), seed=_look.seed, rv_draws=0)
+
+
+def lines(look: Look) -> pd.DataFrame:
+    """`core.report.line_table` of every answer in the lines of MEASURED alone, without velocities: it is quick."""
+    parts = [_measured(lines_shown.content(look, answer), look, answer) for answer in look.answers]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(report.LINE_COLUMNS))
+
+
+def domain(look: Look) -> believed.Domain | None:
+    """What the mixture says of the star as shown; None until a method that draws has answered, for it takes a while."""
+    return believed.domain(look.spectra) if any(answer.low is not None for answer in look.answers) else None
+
+
+def flag_words(flag: Flag, names: str) -> str:
+    """A flag in a sentence."""
+    what = "removed" if flag.strength > 0 else "in emission removed, or a line painted,"
+    return f"{abs(flag.strength):.1f} σ at {flag.wavelength:.0f} Å {what} by {names}"
+
+
+def together(look: Look) -> list[tuple[Flag, list[str]]]:
+    """Flags of all methods, strongest first; what several methods removed at one place is one, with their names."""
+    every = sorted(((flag, answer.method) for answer in look.answers for flag in answer.flags),
+                   key=lambda pair: -abs(pair[0].strength))
+    out: list[tuple[Flag, list[str]]] = []
+    for flag, method in every:
+        for known, methods in out:
+            near = abs(known.wavelength - flag.wavelength) < 3 * (known.width + flag.width)
+            if near and known.strength * flag.strength > 0:
+                if method not in methods:
+                    methods.append(method)
+                break
+        else:
+            out.append((flag, [method]))
+    return out

@@ -1,0 +1,96 @@
+"""Page Labels: every method that draws, with errors; the domain; known failings said; files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.table import Table
+from streamlit.testing.v1 import AppTest
+from test_app import ROOT, healthy, no_folder, small, words
+
+from app import charts_labels, labels_shown, resources
+from app.shown import Look
+from core import domain, report
+from core.metrics.flags import Flag
+
+__all__ = ["no_folder", "small"]  # fixtures of every test here
+
+
+def opened(**query: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=120)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.switch_page("views/labels.py").run()
+
+
+@pytest.fixture(scope="module")
+def look(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Look]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRUELINE_WORKER", "0")
+        patch.setenv("TRUELINE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(resources, "DRAWS", {"other": 8})
+        star = next(s for s in resources.catalogue().stars.values() if s.facts["star"] == "SIM06")
+        yield resources.look(star, None, ["savgol", "mixture"], 0)
+
+
+@pytest.mark.parametrize("methods", ["noisy,savgol,wavelet,pca", "wiener,mixture", "exact,dps"])
+def test_every_method_that_draws_has_labels_and_the_others_are_named(methods: str) -> None:
+    app = healthy(opened(star="simulated:SIM06", snr="20", methods=methods))
+    assert len(app.get("plotly_chart")) == 2
+    shown: pd.DataFrame = app.dataframe[0].value
+    assert "mixture, closed form" in shown.index
+    assert ("wavelet" not in shown.index) or "wavelet" not in methods
+    assert len(shown) == 2 + (0 if "savgol" in methods else 2), "methods, closed form, truth"
+    spoken = words(app)
+    assert "real stars labels fail" in spoken
+    assert "Domain inside" in spoken
+    assert ("without labels: noisy, Savitzky-Golay, wavelet, PCA" in spoken) == ("savgol" in methods)
+
+
+def test_no_method_still_gives_the_closed_form() -> None:
+    app = opened(star="simulated:SIM06", snr="20", methods="none")
+    assert not app.exception
+    assert list(app.dataframe[0].value.index) == ["mixture, closed form", "truth (simulated)"]
+
+
+def test_labels_have_units_errors_and_what_the_error_is(look: Look) -> None:
+    found = labels_shown.labels(look)
+    assert set(found.table["method"]) == {"mixture", report.CLOSED}
+    assert set(found.table["quantity"]) == set(labels_shown.NAMES)
+    assert (found.table[["minus", "plus"]] > 0).all().all()
+    ridge = found.table[(found.table["method"] == "mixture") & (found.table["quantity"] == "Teff")].iloc[0]
+    assert "estimator's own error" in ridge["error_is"]
+    assert found.bare == ("Savitzky-Golay",)
+    name, content, _ = labels_shown.files(look, found)[0]
+    assert name.endswith("_labels.ecsv")
+    assert Table.read(content, format="ascii.ecsv").meta["domain"].startswith("inside")
+
+
+def test_a_foreign_star_is_called_outside_with_the_place(look: Look) -> None:
+    flag = Flag(5500.0, 9.0, -12.0, 1e-9, -3.0)
+    found = replace(labels_shown.labels(look), kind=domain.Score(9.0, (flag,)))
+    said = labels_shown.verdict(found)
+    assert "outside" in said
+    assert "5500" in said
+    assert "9.0 sigma" in said
+
+
+def test_the_corner_shows_every_pair_and_the_kiel_diagram_every_method(look: Look) -> None:
+    found, known = labels_shown.labels(look), labels_shown.known(look)
+    figure = charts_labels.corner(found, known)
+    assert len(figure.data) == 15 * len(found.draws)
+    diagonal = [t for t in figure.data if t.mode == "lines"]
+    for trace in diagonal:
+        area = np.trapezoid(trace.y, trace.x)
+        assert 0.9 < area <= 1.001, "a distribution has the area 1, but for what the axis leaves out"
+    assert [a for a in figure.layout if a.startswith("xaxis")].__len__() == 15
+    kiel = charts_labels.kiel(found, labels_shown.training(), known)
+    assert [t.name for t in kiel.data] == ["training stars", "mixture", "mixture, closed form", "truth"]
+    assert len(kiel.data[0].x) > 1500
+    assert kiel.layout.yaxis.autorange == "reversed"
+    unknown = charts_labels.kiel(found, labels_shown.training(), np.full(5, np.nan))
+    assert "truth" not in [t.name for t in unknown.data], "no truth is drawn where none is known"
