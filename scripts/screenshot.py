@@ -79,7 +79,7 @@ def settled(page: Page, wait: float = 300.0) -> None:
         ValueError: it is not within `wait` seconds.
     """
     page.wait_for_selector("[data-testid=stMainBlockContainer] :is(.js-plotly-plot .main-svg, [role=tab], h3, h5)",
-                           timeout=1000 * wait)
+                           timeout=1000 * wait, state="attached")
     until, quiet = time.monotonic() + wait, 0
     while quiet < 4:  # two seconds: between two answers a page is quiet for a moment too
         page.wait_for_timeout(500)
@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--all", action="store_true", help="every page, light and dark, into docs/screens/ or OUT")
     parser.add_argument("--folder", help="folder of FITS files for the server")
     parser.add_argument("--query", default="", help="what follows the ? of the URL, as in 'star=simulated:SIM01&snr=5'")
-    parser.add_argument("--page", default="", help="the page's path, as in 'about'; Star by default; with --all it alone")
+    parser.add_argument("--page", default="", help="a page's path, as in 'about'; Star by default; --all: it alone")
     parser.add_argument("--dark", action="store_true", help="dark instead of light")
     parser.add_argument("--size", default="1280x720", help="WIDTHxHEIGHT in pixels (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="device pixels per pixel (default: %(default)s)")
