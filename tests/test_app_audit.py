@@ -1,4 +1,4 @@
-"""Page Audit: a line put in by hand is kept or flagged, nothing put in changes nothing, nonsense is said in a sentence."""
+"""Page Audit: a line put in by hand is kept or flagged, nothing put in changes nothing, nonsense is said."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is exported: the same bytes from script and page, vectors with their fonts, everything whole and accounted for."""
+"""What is exported: the same bytes from script and page, vectors with fonts, everything whole and accounted for."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from core.figures import paper
 from core.figures.sheets import Panel, Points, grid
 from core.metrics.planted import ByHand, plant
 from core.request import Asked, Request, file_words
+from core.spectrum import Samples
 from scripts import export as script
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,8 +88,8 @@ def test_the_command_that_the_page_tells_gives_the_same_bytes_in_a_fresh_process
 
 def test_another_seed_gives_other_bytes(shown: Bundle, look: Look) -> None:
     other = look.answers[1].drawn + 1e-3
-    moved = Bundle(shown.request, shown.own, shown.spectra,
-                   (shown.answers[0], type(shown.answers[1])(look.spectra.wave, other[:, None], "mixture")), shown.truth)
+    mixture = Samples(look.spectra.wave, other[:, None], "mixture")
+    moved = Bundle(shown.request, shown.own, shown.spectra, (shown.answers[0], mixture), shown.truth)
     assert moved.figure("lines", "pdf") != shown.figure("lines", "pdf")
     assert shown.figure("lines", "pdf") == shown.figure("lines", "pdf")
 
