@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,11 +77,18 @@ def _trials(name: str, _spectra: Spectra) -> float:
     return float(Nominal.of(Scan(_spectra))[0].trials(LEVEL))
 
 
-def audited(plain: Look, seen: Look, planted: Planted, air: bool) -> Audited:
+def together(plain: Look, seen: Look) -> Look:
+    """A look that waits for both questions, each method once, the one without the line first."""
+    waiting = {one.method: one for one in (*seen.waiting, *plain.waiting)}
+    cancelled = tuple(dict.fromkeys([*plain.cancelled, *seen.cancelled]))
+    return replace(seen, waiting=tuple(waiting.values()), cancelled=cancelled)
+
+
+def audited(plain: Look, seen: Look, planted: Planted, air: bool = False, rest: bool = False) -> Audited:
     """What the methods that have answered both questions do with the line.
 
     Args:
-        plain, seen: the star without and with the line.
+        plain, seen: the star without and with the line; air, rest: of the figure's wavelengths.
     """
     before = {answer.method: answer for answer in plain.answers}
     answers = [answer for answer in seen.answers if answer.method in before]
@@ -93,7 +100,7 @@ def audited(plain: Look, seen: Look, planted: Planted, air: bool) -> Audited:
     star = figures.Star(
         planted.spectra, plain.star.name, tuple(figures.Answer(a.method, a.drawn, tuple(f))
                                                 for a, f in zip(answers, flags, strict=True)),
-        None if truth is None else truth + planted.change, "truth and line", plain.star.velocity, air)
+        None if truth is None else truth + planted.change, "truth and line", plain.star.velocity, air, rest)
     trials = _trials(content(plain, None), plain.spectra)
     return Audited(planted, float(limit(planted.sigma, trials, LEVEL)), star,
                    tuple(before[a.method].drawn for a in answers), verdicts)

@@ -66,7 +66,7 @@ def request_of(look: Look, choice: Choice, journal: str = "AAS", line: ByHand | 
     asked = tuple(Asked(a.method, a.draws, dict(a.settings)) for a in look.answers)
     url = urlencode(state.query(choice) | ({} if line is None else {"inject": line.text}))
     return Request(file_words(str(look.star.facts.get("file") or look.star.name)),
-                   look.snr if look.snr < look.star.own else None, asked, look.seed, line, choice.air, journal=journal,
+                   look.snr if look.snr < look.star.own else None, asked, look.seed, line, choice.air, choice.rest, journal,
                    url=url)
 
 

@@ -62,7 +62,7 @@ def put(line: ByHand, methods: tuple[str, ...] = ("wavelet", "mixture")) -> Audi
     plain = resources.look(star, 9.0, methods, 0)
     planted, refused = audited.put(plain.spectra, line)
     assert planted is not None, refused
-    return audited.audited(plain, resources.look(star, 9.0, methods, 0, spectra=planted.spectra), planted, False)
+    return audited.audited(plain, resources.look(star, 9.0, methods, 0, spectra=planted.spectra), planted)
 
 
 # ------------------------------------------------------------------------------------------- what the methods do
