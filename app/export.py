@@ -65,9 +65,9 @@ def request_of(look: Look, choice: Choice, journal: str = "AAS", line: ByHand | 
     """What a script must be told to make what is shown."""
     asked = tuple(Asked(a.method, a.draws, dict(a.settings)) for a in look.answers)
     url = urlencode(state.query(choice) | ({} if line is None else {"inject": line.text}))
-    return Request(file_words(str(look.star.facts.get("file") or look.star.name)),
-                   look.snr if look.snr < look.star.own else None, asked, look.seed, line, choice.air, choice.rest, journal,
-                   url=url)
+    snr = look.snr if look.snr < look.star.own else None
+    file = file_words(str(look.star.facts.get("file") or look.star.name))
+    return Request(file, snr, asked, look.seed, line, choice.air, choice.rest, journal, url=url)
 
 
 def bundle_of(look: Look, choice: Choice, journal: str = "AAS", line: ByHand | None = None) -> Bundle:

@@ -67,7 +67,8 @@ class Bundle:
         names = [str(facts.get("designation") or ""), self.own.stars[0]]
         name = names[1] if simulated or not names[0] else names[0]
         snr = f"{float(noise.snr(self.own)[0]):.1f}" + ("" if self.request.snr is None else f" → {self.request.snr:g}")
-        return f"{name}, S/N {snr}, " + ("simulated, truth known" if simulated else "observed, truth unknown")
+        line = "" if self.request.line is None else f"line put in at {self.request.line.wavelength:.1f} Angstrom, "
+        return f"{name}, S/N {snr}, {line}" + ("simulated, truth known" if simulated else "observed, truth unknown")
 
     @property
     def reference(self) -> tuple[Array | None, str]:

@@ -29,12 +29,12 @@ left, right = st.columns([2.5, 1], gap="medium")
 with left:
     if planted is not None:
         found = audited.audited(plain, seen, planted, choice.air, choice.rest)
-        st.markdown(audited.headline(found), help=audited.HELP)
+        st.markdown(audited.headline(found))
         if found.verdicts:
             widgets.plot(interactive.draw(found.sheet, dark=widgets.dark()), key="put_in_window", name=plain.file,
                          alt=f"The line at {line.wavelength:.1f} Angstrom: each method's answer with and without it")
             st.dataframe(audited.table(found), width="stretch", height="content", row_height=28)
-            st.caption(audited.unknown(found))
+            st.caption(audited.unknown(found), help=audited.HELP)
             places = st.columns([1, 1, 4])
             with places[0]:
                 export.figure_menu(found.sheet, f"line {line.text}")
