@@ -15,6 +15,9 @@ A line that a method draws is not a line that was measured: look at the residual
   own spectrum in dark grey: better data, not truth.
 - **Residual** is (observed - method) / sigma. Right noise gives 68 % within 1, and 0.3 % beyond 3. Only points beyond
   2 are coloured.
+- **Trust** is 1 - posterior variance / prior variance, ten pixels together: 1 where data decide, 0 where the prior
+  does. Only methods that draw have it.
+- **Flags** (triangles) are places where what a method left over is no noise: something is in the data that it took out.
 - **chi2** is its mean square over measured pixels: 1 for the truth. A method below 1 has kept some of the noise; the
   method `noisy` keeps all of it and has 0. 1 is necessary, not sufficient: most pixels hold no line, and a method that
   erases lines can have it. Hence chi2 and rms also inside the zoomed lines.
@@ -34,7 +37,7 @@ METHODS = """
   in closed form, right as far as stars are what they assume.
 - **exact** draws from the posterior p(clean | observed) by diffusion along the star's own noise map: it starts at the
   observation itself and asks a trained network nine times. Nothing is approximated but the network and its steps (1 %
-  in width). The line is the median of 16 draws, the band holds 68 % of them.
+  in width). The line is the median of the draws, the band holds 68 % of them.
 - **supervised** is the literature's conditional DDPM, shown the noisy spectrum alone, **supervised + ivar** shown its
   noise map too; **DnCNN** (Zhang et al. 2017) answers once. They are here to compare with, where the bar has them:
   nothing makes what they draw a posterior at a noise map that they never saw.
