@@ -1,4 +1,4 @@
-"""The bundled stars are a dozen and one with a line put in, say that they are simulated, and their truth fits them as their noise says."""
+"""The bundled stars are a dozen and one more, say that they are simulated, and their truth fits as their noise says."""
 
 from __future__ import annotations
 
