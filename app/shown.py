@@ -173,8 +173,8 @@ class Waiting:
         """How far it is, in words."""
         if self.job.begun is None:
             return f"{self.job.idle}, then about {max(self.job.seconds, 1.0):.0f} s"
-        calls = f", {self.job.calls} of {self.job.steps} calls" if self.job.steps > 1 else ""
-        return f"{self.draws} draws{calls}, {max(self.left or 0.0, 1.0):.0f} s left"
+        calls = f"{self.job.calls} of {self.job.steps} calls" if self.job.steps > 1 else f"{self.draws} draws"
+        return f"{calls}, {max(self.left or 0.0, 1.0):.0f} s left"
 
 
 @dataclass(frozen=True)

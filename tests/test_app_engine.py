@@ -1,0 +1,242 @@
+"""The page while answers are made elsewhere: what waits, what was seen last, what is cancelled, what is not there."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_app import fresh, healthy, no_folder, opened, said, small, words
+
+from app import crew, resources, state, visitors
+from app.answers import Answers
+from app.crew import Crashed, Job
+from app.shown import Star
+from core import checkpoint, pipeline
+from core.cache import Cache, rounded
+from core.data import hashes
+from core.spectrum import Samples
+
+__all__ = ["fresh", "no_folder", "small"]  # fixtures
+USUAL = dict(resources.DRAWS)  # which `small` makes fewer
+
+
+class Later(crew.Inline):
+    """A maker that makes when it is told to."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def ask(self, job: Job) -> None:
+        self.jobs.append(job)
+
+    def make(self, job: Job) -> None:
+        question = job.question
+        draws = question.spectra.flux + np.linspace(-0.1, 0.1, question.draws)[:, None, None]
+        job.end(rounded(Samples(question.spectra.wave, draws, question.method)))
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fresh: None) -> Later:
+    """Answers come when the test says so, to a visitor who has not been here before."""
+    store, maker = Answers(Cache(tmp_path / "cache")), Later()
+    store.maker = maker
+    monkeypatch.setattr(resources, "answers", lambda: store)
+    monkeypatch.setattr(visitors, "_NOBODY", visitors.Visit("script"))
+    return maker
+
+
+def a_star() -> Star:
+    stars = resources.catalogue().stars
+    return stars[str(resources.default(stars))]
+
+
+def look(*methods: str, snr: float = 9.0, star: Star | None = None) -> resources.Look:
+    return resources.look(a_star() if star is None else star, snr, methods, 0, wait=False)
+
+
+# ----------------------------------------------------------------------------------------------------- while it is made
+
+
+def test_what_is_not_there_waits_and_what_was_seen_last_stands_in(later: Later) -> None:
+    first = look("exact")
+    assert not first.answers
+    assert not first.stale
+    (waiting,) = first.waiting
+    assert (waiting.method, waiting.done, waiting.share, waiting.left) == ("exact", False, 0.0, None)
+    assert waiting.words == "waits for its turn, then about 1 s"
+    waiting.job.begun, waiting.job.calls, waiting.job.steps = waiting.job.asked - 2.0, 4, 10
+    assert waiting.share == 0.4
+    assert 2.9 < (waiting.left or 0.0) < 60.0
+    assert "4 of 10 calls" in waiting.words
+    later.make(waiting.job)
+    assert waiting.done
+    (seen,) = look("exact").answers
+    moved = look("exact", snr=8.0)
+    assert moved.stale == (seen,)
+    assert not look("exact", snr=8.0, star=replace(a_star(), key="another")).stale, "never another star's"
+    later.make(moved.waiting[0].job)
+    assert not look("exact", snr=8.0).stale
+    assert not np.array_equal(look("exact", snr=8.0).answers[0].flux, seen.flux)
+
+
+def test_a_slider_moved_on_cancels_what_it_left_unless_another_visitor_waits(
+    later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources.begin()
+    look("exact", "mixture")
+    resources.finish()
+    mixture, exact = later.jobs
+    other = visitors.Visit("other")
+    with monkeypatch.context() as as_other:
+        as_other.setattr(visitors, "visit", lambda: other)
+        resources.begin()
+        look("mixture")
+        resources.finish()
+    assert len(later.jobs) == 2, "they wait for the same"
+    resources.begin()
+    look("exact", snr=8.0)  # and this run is broken off by the next move of the slider
+    resources.begin()
+    look("exact", snr=7.0)
+    resources.finish()
+    assert exact.future.cancelled()
+    assert later.jobs[2].future.cancelled()
+    assert not mixture.future.done()
+    assert not later.jobs[3].future.done()
+    resources.answers().sweep(lambda who: who != "other")  # whose tab was closed
+    assert mixture.future.cancelled()
+    assert not later.jobs[3].future.done()
+
+
+def test_what_was_cancelled_by_hand_is_not_asked_again_by_itself(later: Later) -> None:
+    (waiting,) = look("exact").waiting
+    resources.cancel(waiting)
+    assert waiting.job.future.cancelled()
+    after = look("exact")
+    assert after.cancelled == ("exact",)
+    assert not after.waiting
+    assert not after.problems
+    assert len(later.jobs) == 1
+    assert look("exact", snr=8.0).waiting, "another question is another matter"
+    resources.again("exact")
+    assert look("exact").waiting
+    assert not look("exact").cancelled
+
+
+def test_the_page_shows_progress_cancels_and_asks_again(later: Later) -> None:
+    app = healthy(opened(methods="exact"))
+    assert len(app.get("progress")) == 1
+    assert not said(app)
+    healthy(app.button(key="cancel_exact").click().run())
+    assert not app.get("progress")
+    assert later.jobs[0].future.cancelled()
+    healthy(app.button(key="again_exact").click().run())
+    assert len(app.get("progress")) == 1
+    later.make(later.jobs[1])
+    healthy(app.run())
+    assert not app.get("progress")
+    assert "68 % band" in words(app)
+
+
+def test_a_crash_is_a_sentence_and_the_rest_goes_on(later: Later) -> None:
+    look("exact", "mixture")
+    later.jobs[0].end(None, Crashed("the process that makes answers died at it and was started anew"))
+    later.make(later.jobs[1])
+    shown = look("exact", "mixture")
+    assert [answer.method for answer in shown.answers] in (["exact"], ["mixture"])
+    assert len(shown.problems) == 1
+    assert "died at it" in shown.problems[0]
+    assert shown.problems[0].count(". ") == 0
+
+
+# ------------------------------------------------------------------------------------------------------ what is asked
+
+
+def test_draws_asked_for_by_hand_are_fewer_where_a_method_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "DRAWS", USUAL)
+    spectra = a_star().spectra
+    for method, draws, expected in (("exact", None, 32), ("mmps", None, 8), ("exact", 64, 64), ("mmps", 64, 16),
+                                    ("dps", 4, 2), ("exact", 2, 2)):
+        assert resources.question_of(spectra, method, 0, draws=draws).draws == expected
+
+
+def test_spectra_with_a_line_put_in_by_hand_are_shown_and_asked_about(later: Later) -> None:
+    plain = look("exact")
+    flux = plain.spectra.flux.copy()
+    flux[0, 2000:2004] -= 0.5
+    changed = resources.look(a_star(), 9.0, ["exact"], 0, wait=False, spectra=replace(plain.spectra, flux=flux))
+    assert np.array_equal(changed.spectra.flux, flux)
+    assert changed.snr == 9.0
+    assert changed.waiting[0].job is not plain.waiting[0].job
+
+
+def test_the_strength_of_dps_is_the_pipelines_own() -> None:
+    from inspect import signature
+
+    assert resources.strength() == signature(pipeline.dps).parameters["strength"].default
+
+
+def test_first_views_of_bundled_stars_are_made_beforehand_and_then_need_nobody(later: Later) -> None:
+    stars = [star for star in resources.catalogue().stars.values() if star.source == "Simulated"]
+    resources.prepare(stars, resources.answers())
+    usual = state.usual(resources.methods())
+    assert len(later.jobs) == len(stars) * len(usual)
+    assert min(job.rank for job in later.jobs) >= crew.worker.BACKGROUND
+    for job in later.jobs:
+        later.make(job)
+        resources.answers().keep(job.question, job.future.result())
+    count = len(later.jobs)
+    shown = resources.look(a_star(), state.FIRST_SNR, usual, 0, wait=False)
+    assert [answer.method for answer in shown.answers] == list(usual)
+    assert len(later.jobs) == count
+    taken, limit, folder, entries = resources.cache_state()
+    assert 0 < taken < limit
+    assert entries == count
+    assert folder.is_dir()
+    resources.clear_cache()
+    assert resources.cache_state()[3] == 0
+    assert resources.look(a_star(), state.FIRST_SNR, usual, 0, wait=False).waiting
+
+
+# --------------------------------------------------------------------------------------------------- what is not there
+
+
+@pytest.mark.parametrize("harm", ["missing", "changed"])
+def test_a_checkpoint_missing_or_damaged_is_a_sentence_and_other_methods_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fresh: None, harm: str
+) -> None:
+    for file in checkpoint.FOLDER.iterdir():
+        if file.stem in ("denoiser", "mixture", "ddpm", "SHA256SUMS"):
+            shutil.copy(file, tmp_path)
+    weights = tmp_path / "denoiser.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    if harm == "missing":
+        weights.unlink()
+    before = resources.question_of(a_star().spectra, "exact", 0).key
+    monkeypatch.setattr(checkpoint, "FOLDER", tmp_path)
+    monkeypatch.setattr(hashes, "FOLDER", tmp_path)
+    pipeline.denoiser.cache_clear()
+    try:
+        app = opened(methods="wavelet,exact")
+        assert not app.exception
+        assert not app.error
+        for part in ("No answer from exact", "denoiser", "cannot be read" if harm == "missing" else "hash"):
+            assert part in said(app)
+        assert "No answer from wavelet" not in said(app)
+        assert "no error bar" in words(app), "the wavelet is there"
+        assert "Traceback" not in words(app)
+        assert resources.question_of(a_star().spectra, "exact", 0).key != before
+    finally:
+        pipeline.denoiser.cache_clear()
+
+
+def test_a_cache_folder_that_cannot_be_used_is_a_sentence_and_the_page_is_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fresh: None
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TRUELINE_CACHE", str(tmp_path / "file" / "cache"))
+    app = healthy(opened(methods="wavelet"))
+    assert "Answers are not kept" in said(app)
+    assert "no error bar" in words(app)
