@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,14 @@ from core.spectrum import Spectra
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 LEVEL = 0.01  #: false alarms per star at which flags are raised
+UNSURE = 2.0  #: of its own standard deviations within which a method knows what it lost
 KEPT, GONE = 0.75, 0.25  #: shares of a line from which it is called kept, and below which removed
 HELP = (
     "The same draws twice: once of the star, once of the star with the line. **Kept** is the difference of both mean "
     "answers over the line's own pixels; its error is how far the draws differ about that. **Its own 68 %** is how "
-    "uncertain the method says the line's equivalent width is. A **flag** is the matched filter's word that something "
-    "is in the data which the answer lacks; p is the chance that noise gives as much anywhere in the star.")
+    "uncertain the method says the line's equivalent width is; **off by** is what it lost, in units of that. A "
+    "**flag** is the matched filter's word that something is in the data which the answer lacks; p is the chance that "
+    "noise gives as much anywhere in the star.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +77,18 @@ def _trials(name: str, _spectra: Spectra) -> float:
     return float(Nominal.of(Scan(_spectra))[0].trials(LEVEL))
 
 
-def audited(plain: Look, seen: Look, planted: Planted, air: bool) -> Audited:
+def together(plain: Look, seen: Look) -> Look:
+    """A look that waits for both questions, each method once, the one without the line first."""
+    waiting = {one.method: one for one in (*seen.waiting, *plain.waiting)}
+    cancelled = tuple(dict.fromkeys([*plain.cancelled, *seen.cancelled]))
+    return replace(seen, waiting=tuple(waiting.values()), cancelled=cancelled)
+
+
+def audited(plain: Look, seen: Look, planted: Planted, air: bool = False, rest: bool = False) -> Audited:
     """What the methods that have answered both questions do with the line.
 
     Args:
-        plain, seen: the star without and with the line.
+        plain, seen: the star without and with the line; air, rest: of the figure's wavelengths.
     """
     before = {answer.method: answer for answer in plain.answers}
     answers = [answer for answer in seen.answers if answer.method in before]
@@ -91,7 +100,7 @@ def audited(plain: Look, seen: Look, planted: Planted, air: bool) -> Audited:
     star = figures.Star(
         planted.spectra, plain.star.name, tuple(figures.Answer(a.method, a.drawn, tuple(f))
                                                 for a, f in zip(answers, flags, strict=True)),
-        None if truth is None else truth + planted.change, "truth and line", plain.star.velocity, air)
+        None if truth is None else truth + planted.change, "truth and line", plain.star.velocity, air, rest)
     trials = _trials(content(plain, None), plain.spectra)
     return Audited(planted, float(limit(planted.sigma, trials, LEVEL)), star,
                    tuple(before[a.method].drawn for a in answers), verdicts)
@@ -103,13 +112,13 @@ def headline(found: Audited) -> str:
     if planted.sigma == 0:
         return (f"**Nothing put in** at {line.wavelength:.1f} Å: the control. Both answers must be the same, and a "
                 "flag here is one that the star has without a line.")
-    kind = "Absorption" if planted.sigma > 0 else "Emission"
+    kind, size = ("Absorption", "depth") if planted.sigma > 0 else ("Emission", "height")
     deep = " (deeper than the star's own light: no real line is)" if planted.depth > 1 else ""
-    return (f"**{kind}** at {line.wavelength:.1f} Å (vacuum, observed), FWHM {line.fwhm:g} Å: EW "
-            f"{abs(planted.ew):.2f} Å, {'depth' if planted.sigma > 0 else 'height'} {abs(planted.depth):.2f} of the continuum{deep}. In this "
-            f"noise that is **{abs(planted.sigma):.1f} σ** to a matched filter, which finds such a line anywhere in a "
-            f"star in **{100 * found.limit:.0f} %** of cases at one false alarm in {1 / LEVEL:.0f} stars; no test does "
-            "better.")
+    power = "over 99" if found.limit > 0.995 else f"{100 * found.limit:.0f}"
+    return (f"**{kind}** at {line.wavelength:.1f} Å (vacuum, observed), FWHM {line.fwhm:g} Å: EW {abs(planted.ew):.2f} "
+            f"Å, {size} {abs(planted.depth):.2f} of the continuum{deep}. In this noise that is "
+            f"**{abs(planted.sigma):.1f} σ** to a matched filter, which finds such a line anywhere in a star in "
+            f"**{power} %** of cases at one false alarm in {1 / LEVEL:.0f} stars; no test does better.")
 
 
 def _did(v: Verdict) -> str:
@@ -119,7 +128,9 @@ def _did(v: Verdict) -> str:
     what = "keeps it" if v.share >= KEPT else "removes it" if v.share < GONE else "keeps part of it"
     if v.flag is not None:
         return f"{what}, and is flagged"
-    return what if v.share >= KEPT else f"{what}, without a flag"
+    if v.share >= KEPT:
+        return what
+    return f"{what}, unsure of it" if v.off is not None and abs(v.off) <= UNSURE else f"{what}, without a flag"
 
 
 def _flag_words(v: Verdict) -> str:
@@ -128,6 +139,15 @@ def _flag_words(v: Verdict) -> str:
     what = "absorption" if v.flag.strength > 0 else "emission"
     said = f"{what} missing, {abs(v.flag.strength):.1f} σ, p = {v.flag.p_value:.1g}"
     return said if v.before is None else f"{said} (without the line too: {abs(v.before.strength):.1f} σ)"
+
+
+def unknown(found: Audited) -> str:
+    """Which methods' flags rest on the noise alone, because their own errors were never measured."""
+    names = [style(v.method).name for v in found.verdicts if not believed.has_null(v.method)]
+    if not names:
+        return "Flags are tested against each method's own errors, as measured on simulated stars."
+    return (f"Of {', '.join(names)} nothing is known about errors of its own: its flags are tested against the noise "
+            "alone, and a flag may be the method's own fault.")
 
 
 def table(found: Audited) -> pd.DataFrame:
@@ -139,9 +159,8 @@ def table(found: Audited) -> pd.DataFrame:
         rows.append({
             "Method": style(v.method).name, "What it does": _did(v), "EW kept [Å]": f"{v.kept:+.2f}{error}",
             "Share kept [%]": "" if np.isnan(v.share) else f"{100 * v.share:.0f}{share_error}",
-            "Its own 68 % [Å]": "no error bar" if v.width is None else f"± {v.width:.2f}", "Flag": _flag_words(v),
-            "Flag is against": "its own errors, measured" if believed.has_null(v.method)
-            else "noise alone: its own errors are not known"})
+            "Its own 68 % [Å]": "no error bar" if v.width is None else f"± {v.width:.2f}",
+            "Off by [its own σ]": "" if v.off is None else f"{v.off:.1f}", "Flag": _flag_words(v)})
     return pd.DataFrame(rows).set_index("Method") if rows else pd.DataFrame()
 
 

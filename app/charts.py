@@ -158,7 +158,7 @@ def _figure(traces: list[Trace], axes: dict[str, Any], look: Look, height: int, 
             title = {"text": axis.pop("title", ""), "font": {"size": 12, "color": ink}, "standoff": 4}
             axis.update(dress | {"title": title})
     layout = {
-        "height": height, "margin": {"l": 58, "r": 8, "t": 24, "b": 36, "pad": 0}, "hovermode": "x",
+        "height": height, "margin": {"l": 58, "r": 8, "t": 24, "b": 36, "pad": 0}, "hovermode": "x", "dragmode": "zoom",
         "uirevision": look.star.key, "font": {"size": 12, "color": ink}, "hoverlabel": {"font": {"size": 11}},
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "font": {"size": 12, "color": ink},

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SECONDS = {"mixture": 0.5, "exact": 4.0, "dps": 20.0, "pigdm": 9.0, "mmps": 50.0}
 _DEATHS, _WITHIN = 3, 60.0  # so many in so many seconds, and what was asked is given up
 
+TURN, LOADING = "waits for its turn", "waits for the networks to be loaded"
 COMMAND = (sys.executable, "-m", "app.worker")
 
 
@@ -42,6 +43,7 @@ class Job:
         calls, steps: of the sampler, done and in all; 0 of 0 before it has said so.
         rank: what has a lower one goes first.
         ended: time.monotonic() when it was done, or failed.
+        idle: why it has not begun, in words.
     """
 
     question: Question
@@ -53,6 +55,7 @@ class Job:
     calls: int = 0
     steps: int = 0
     ended: float | None = None
+    idle: str = TURN
 
     def end(self, answer: Samples | None, error: BaseException | None = None) -> None:
         """Done, failed, or, with neither, cancelled; the first of these counts."""
@@ -114,6 +117,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._weights: dict[str, str] = {}  # what its networks were loaded from
         self._deaths: list[float] = []
+        self._ready = False
 
     @property
     def pid(self) -> int | None:
@@ -131,7 +135,7 @@ class Worker:
                 return
             self._weights = {file: digest for method in self.warm for file, digest in weights(method).items()}
             process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
-            self._process = process
+            self._process, self._ready = process, False
             Thread(target=self._listen, args=(process,), daemon=True).start()
 
     def ask(self, job: Job) -> None:
@@ -162,6 +166,7 @@ class Worker:
     def _send(self, job: Job) -> None:
         head, arrays = frames.of_question(job.question)
         job.begun, job.calls, job.steps = None, 0, 0
+        job.idle = TURN if self._ready else LOADING
         self._write({"ask": self._number(job), "rank": job.rank, **head}, arrays)
 
     def _send_all(self) -> None:
@@ -222,13 +227,21 @@ class Worker:
                 job.begun = job.begun or time.monotonic()
                 job.calls, job.steps = head["calls"], head["steps"]
             return
+        if "ready" in head:
+            with self._lock:
+                self._ready = True
+                for job in self._jobs.values():
+                    job.idle = TURN
+            return
         ending = next((word for word in ("done", "refused", "failed", "cancelled") if word in head), None)
         if ending is None:
             return
         with self._lock:
-            job = self._jobs.pop(head[ending], None)
-        if job is None:
-            return
+            found = self._jobs.pop(head[ending], None)
+        if found is not None:
+            self._settle(found, ending, head, arrays)
+
+    def _settle(self, job: Job, ending: str, head: frames.Head, arrays: frames.Arrays) -> None:
         if ending == "done":
             question = job.question
             samples = Samples(arrays["wave"], arrays["draws"].astype(float), question.method, head["origin"])

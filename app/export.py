@@ -65,9 +65,9 @@ def request_of(look: Look, choice: Choice, journal: str = "AAS", line: ByHand | 
     """What a script must be told to make what is shown."""
     asked = tuple(Asked(a.method, a.draws, dict(a.settings)) for a in look.answers)
     url = urlencode(state.query(choice) | ({} if line is None else {"inject": line.text}))
-    return Request(file_words(str(look.star.facts.get("file") or look.star.name)),
-                   look.snr if look.snr < look.star.own else None, asked, look.seed, line, choice.air, journal=journal,
-                   url=url)
+    snr = look.snr if look.snr < look.star.own else None
+    file = file_words(str(look.star.facts.get("file") or look.star.name))
+    return Request(file, snr, asked, look.seed, line, choice.air, choice.rest, journal, url=url)
 
 
 def bundle_of(look: Look, choice: Choice, journal: str = "AAS", line: ByHand | None = None) -> Bundle:
@@ -99,7 +99,8 @@ def _zip(look: Look, choice: Choice, journal: str, line: ByHand | None) -> bytes
     return out
 
 
-def _figure(look: Look, choice: Choice, journal: str, line: ByHand | None, name: str, kind: str, columns: int) -> bytes:
+def figure(look: Look, choice: Choice, journal: str, line: ByHand | None, name: str, kind: str, columns: int) -> bytes:
+    """A figure of the star as it is shown (core.bundle.FIGURES), as a file."""
     return bundle_of(look, choice, journal, line).figure(name, kind, columns)
 
 
@@ -120,7 +121,7 @@ def menu(look: Look, choice: Choice, line: ByHand | None = None) -> None:
         journal, columns = _widths("export")
         stem = look.file.removesuffix(".csv")
         for place, (kind, mime) in zip(st.columns(len(KINDS)), KINDS.items(), strict=True):
-            place.download_button(kind.upper(), partial(_figure, look, choice, journal, line, name, kind, columns),
+            place.download_button(kind.upper(), partial(figure, look, choice, journal, line, name, kind, columns),
                                   key=f"export_{kind}", file_name=f"{stem}_{name}.{kind}", mime=mime,
                                   on_click="ignore", width="stretch")
         st.download_button("The whole star (.zip)", partial(_zip, look, choice, journal, line), key="export_zip",

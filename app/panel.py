@@ -16,6 +16,10 @@ from core import believed
 _DOMAIN = ("By how many standard deviations the mixture's chi-square of this star is too large. Above "
            f"{believed.OUTSIDE:g} it is of a kind that no training star was, and no answer is to be believed.")
 _LABELS = "From the mixture's posterior in closed form, in which labels ride along; page Labels has every method's."
+_TRUST = (
+    "The strip under the spectrum: 1 less the variance of a method's draws over the variance that the mixture would "
+    "allow there by the rest of the star, had 21 pixels about it not been measured. At *data* what was measured there "
+    "decides; at *prior* the method draws what stars usually have, whether or not this one has it.")
 _NULL = "Tested against what this method does to stars of which nothing was removed."
 _NOMINAL = "No null of this method was measured: tested against the noise alone, so fewer flags than there could be."
 
@@ -104,3 +108,5 @@ def answers(look: Look) -> None:
         whom = "the truth" if to == "truth" else f"the star's {look.own_name}, which is noisy itself"
         said += f"**rms** is the root mean square difference from {whom}, in units of the continuum."
     st.caption(":small[1 is necessary, not sufficient]", help=said)
+    if any(answer.trust is not None for answer in look.answers):
+        st.caption(":small[data or prior?]", help=_TRUST)

@@ -39,8 +39,9 @@ def form(line: ByHand) -> None:
     """What to put in, in one row, and what is wrong with it."""
     with st.form("put_in_form", border=False):
         places = st.columns([1.7, 2.1, 1.2, 1.7, 1.4, 1.0], vertical_alignment="bottom")
-        wavelength = places[0].number_input("Wavelength (vacuum, observed) [Angstrom]", value=line.wavelength, step=5.0,
-                                            format="%.2f", key="put_in_wavelength")
+        wavelength = places[0].number_input("Wavelength [Angstrom]", value=line.wavelength, step=5.0,
+                                            format="%.2f", key="put_in_wavelength",
+                                            help="In vacuum, in the observer's frame: not moved with the star.")
         sign = places[1].segmented_control("Kind", list(SIGNS), key="put_in_sign", width="stretch",
                                            default="emission" if line.strength < 0 else "absorption")
         strength = places[2].number_input("Strength", 0.0, value=abs(line.strength), step=0.5, format="%.3g",

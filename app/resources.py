@@ -9,11 +9,12 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import CancelledError
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import streamlit as st
 
-from app import visitors
+from app import state, visitors
 from app.answers import Answers
 from app.catalogue import Catalogue as Catalogue
 from app.catalogue import catalogue as catalogue
@@ -192,6 +193,26 @@ def finish() -> None:
     visit = visitors.visit()
     for key in visit.left():
         answers().leave(key, visit.who)
+    if not _inline():
+        _prepared()
+
+
+@st.cache_resource(show_spinner=False)
+def _prepared() -> Thread:
+    """Once a server, after its first page: the bundled stars' first views are made when nothing else is to do."""
+    stars = [star for star in catalogue().stars.values() if star.source == "Simulated"]
+    thread = Thread(target=prepare, args=(stars, answers()), daemon=True)
+    thread.start()
+    return thread
+
+
+def prepare(stars: Iterable[Star], store: Answers) -> None:
+    """Ask for what a first visit to each of these stars shows; what is kept on disk already costs nothing."""
+    for star in stars:
+        snr = state.FIRST_SNR if star.own > state.FIRST_SNR else None
+        spectra = star.spectra if snr is None else noise.degrade(star.spectra, snr, 0)
+        for method in state.usual(methods()):
+            store.ask(question_of(spectra, method, 0), "")
 
 
 def cancel(waiting: Waiting) -> None:

@@ -171,11 +171,10 @@ class Waiting:
     @property
     def words(self) -> str:
         """How far it is, in words."""
-        what = f"{self.draws} draws"
         if self.job.begun is None:
-            return f"{what}: waits for its turn, then about {self.job.seconds:.0f} s"
-        calls = f", {self.job.calls} of {self.job.steps} steps" if self.job.steps > 1 else ""
-        return f"{what}{calls}: about {max(self.left or 0.0, 1.0):.0f} s left"
+            return f"{self.job.idle}, then about {max(self.job.seconds, 1.0):.0f} s"
+        calls = f", {self.job.calls} of {self.job.steps} calls" if self.job.steps > 1 else ""
+        return f"{self.draws} draws{calls}, {max(self.left or 0.0, 1.0):.0f} s left"
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,6 @@ def figures(drawn: Drawn, asked: Filters, has: Options) -> None:
         widgets.plot(figure, key=key, name=name, parent=place, on_select=partial(filters.clicked, key, has),
                      alt=f"{PLOTS.get(asked.plot, 'Bias and scatter')} of {spoken(asked.quantity)}, by method; the "
                          "same numbers are in the files of results/")
-        with place:
-            export.figure_menu(sheet, name)
 
 
 def mark(figure: go.Figure, key: str) -> None:
@@ -116,8 +114,20 @@ def point(asked: Filters, has: Options) -> Filters:
     return filters.now(has)
 
 
-def stars(held: Study, asked: Filters) -> None:
-    """The stars behind the point, worst first, and as a file."""
+def files(drawn: Drawn, asked: Filters, table: pd.DataFrame) -> None:
+    """The stars as a file, and each figure for a paper."""
+    places = st.columns([1, *[1] * len(drawn.sheets)], gap="small")
+    parts = ["stars", asked.plot, asked.quantity, asked.whose, asked.method, f"{asked.snr:g}"]
+    places[0].download_button("Stars", table.to_csv(index=False, float_format="%.6g").encode(), mime="text/csv",
+                              file_name=f"{export.file_name('-'.join(parts))}.csv", icon=":material/download:",
+                              on_click="ignore", width="stretch", help="These stars as a CSV file, all columns")
+    for i, (place, sheet) in enumerate(zip(places[1:], drawn.sheets, strict=True)):
+        with place:
+            export.figure_menu(sheet, f"{asked.plot}-{asked.quantity}-{i + 1}")
+
+
+def stars(held: Study, asked: Filters, drawn: Drawn) -> None:
+    """The stars behind the point, worst first; they and the figures as files."""
     about: dict[str, float] = {}
     if asked.plot == "audit":
         table = study.audited(held, asked.whose, asked.method, asked.snr, asked.part)
@@ -137,17 +147,15 @@ def stars(held: Study, asked: Filters) -> None:
                 help="Worst first: by z = (mean - truth) / std of the draws; of methods that answer once by the error.")
     if table.empty:
         st.info("No stars here: this method was not asked about them. Choose another method, S/N or sample.")
+        files(drawn, asked, table)
         return
     once = "z" in table and not table["z"].notna().any()
     hidden = _DRAWN if once else ("error",)
     shown = {name: st.column_config.NumberColumn(_COLUMNS[name], format="%.3g") if table[name].dtype.kind == "f" else
-             st.column_config.Column(_COLUMNS[name], width=122 if name == "star" else None)
+             st.column_config.Column(_COLUMNS[name], width=105 if name == "star" else None)
              for name in table if name not in hidden}
     st.dataframe(table[list(shown)], hide_index=True, height=255, column_config=shown, key="stars")
-    name = "-".join(["stars", asked.plot, asked.quantity, asked.whose, asked.method, f"{asked.snr:g}"])
-    st.download_button("These stars as CSV", table.to_csv(index=False, float_format="%.6g").encode(),
-                       file_name=f"{export.file_name(name)}.csv", mime="text/csv",
-                       on_click="ignore", icon=":material/download:", width="stretch")
+    files(drawn, asked, table)
 
 
 def sentence(about: Mapping[str, float], quantity: str) -> str:

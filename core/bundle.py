@@ -67,7 +67,8 @@ class Bundle:
         names = [str(facts.get("designation") or ""), self.own.stars[0]]
         name = names[1] if simulated or not names[0] else names[0]
         snr = f"{float(noise.snr(self.own)[0]):.1f}" + ("" if self.request.snr is None else f" → {self.request.snr:g}")
-        return f"{name}, S/N {snr}, " + ("simulated, truth known" if simulated else "observed, truth unknown")
+        line = "" if self.request.line is None else f"line put in at {self.request.line.wavelength:.1f} Angstrom, "
+        return f"{name}, S/N {snr}, {line}" + ("simulated, truth known" if simulated else "observed, truth unknown")
 
     @property
     def reference(self) -> tuple[Array | None, str]:
@@ -111,14 +112,18 @@ class Bundle:
         """
         return paper.encoded(self.sheet(name, columns), kind, self.request.journal, columns)
 
+    @property
+    def asked(self) -> Request:
+        """The request with the threads that PyTorch has here, for its command."""
+        return replace(self.request, threads=torch.get_num_threads())
+
     def provenance(self, made: str = "") -> dict[str, Any]:
         """Where it all comes from, of JSON's types; `made`: a date, if it is to hold one."""
         digest = hashlib.sha256()
         for array in (self.own.flux, self.own.ivar):
             digest.update(np.ascontiguousarray(array).tobytes())
-        asked = replace(self.request, threads=torch.get_num_threads())
-        request = asdict(asked) | {"line": None if self.request.line is None else self.request.line.text}
-        return {"title": self.title, "made": made, "command": asked.command, "request": request,
+        request = asdict(self.asked) | {"line": None if self.request.line is None else self.request.line.text}
+        return {"title": self.title, "made": made, "command": self.asked.command, "request": request,
                 "observation_sha256": digest.hexdigest(), "checkpoints": products.checkpoints(),
                 "versions": products.versions() | {"matplotlib": version("matplotlib")},
                 "machine": f"{platform.machine()}, {'GPU' if torch.cuda.is_available() else 'CPU'}"}
@@ -135,7 +140,7 @@ class Bundle:
         spectrum = products.spectrum_table(self.spectra, self.answers, self.truth, trust)
         head = {"title": self.title, "seed": self.request.seed, "frame": "vacuum, as observed"}
         words = _README.format(title=self.title, version=version("trueline"), journal=self.request.journal,
-                               command=self.request.command)
+                               command=self.asked.command)
         texts = {"README.txt": words, "lines.ecsv": products.ecsv(lines, head),
                  "flags.ecsv": products.ecsv(found, head), "spectrum.ecsv": products.ecsv(spectrum.to_pandas(), head),
                  "provenance.json": json.dumps(self.provenance(made), indent=1) + "\n"}

@@ -2,6 +2,7 @@
 
 `python -m scripts.benchmark --methods exact,dps,mixture` writes results/benchmark.csv and benchmark_scaling.csv. Each
 row is measured in a process of its own, after one star answered to warm up; short ones three times, for the median.
+`python -m scripts.benchmark app` measures the dashboard instead (scripts/benchmark_app.py).
 
 Today's way is lucidrains' denoising-diffusion-pytorch (`pip install 'trueline[benchmark]'`): its Unet1D of dim 64 with
 its own sampler of 1000 steps at 3840 pixels. It is the unconditional draw alone; guidance by an observation costs it
@@ -228,6 +229,10 @@ def against(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["app"]:
+        from scripts import benchmark_app  # here: it wants a browser, and this does not
+
+        raise SystemExit(benchmark_app.main(sys.argv[2:]))
     command = argparse.ArgumentParser(prog="python -m scripts.benchmark", description=__doc__,
                                       formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_argument("--methods", default=",".join(METHODS), help="comma-separated (default: %(default)s)")

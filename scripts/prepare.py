@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def stars(_: argparse.Namespace) -> None:
-    """Write the dozen bundled simulated stars."""
+    """Write the bundled simulated stars."""
     templates = Templates()
     reality = Reality.load()
     make_stars(Simulator(templates, NATIVE, NoiseModel.load(), templates.emulator.nearest, reality), BUNDLED)

@@ -11,7 +11,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import charts, resources, state
+from app import charts_star, first, resources, state
 from core import pipeline
 from core.data import library
 from core.models.conditioning import Linear, Measured
@@ -46,7 +46,7 @@ def fresh() -> Iterator[None]:
 
 
 def opened(**query: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+    app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=240)
     for key, value in query.items():
         app.query_params[key] = value
     return app.run()
@@ -84,7 +84,7 @@ def test_a_first_visit_shows_a_simulated_star_at_low_snr_with_the_exact_posterio
     app = healthy(opened())
     assert figures(app) == 2
     assert not said(app)
-    assert app.multiselect(key="methods").value == [m for m in METHODS if m not in state.LATER]
+    assert app.multiselect(key="methods").value == list(state.usual(METHODS))
     assert "exact" in app.multiselect(key="methods").value
     assert set(state.LATER) < set(METHODS), "which take long or repeat what is shown, and are still to be had"
     assert app.select_slider(key="snr").value == state.FIRST_SNR
@@ -96,6 +96,10 @@ def test_a_first_visit_shows_a_simulated_star_at_low_snr_with_the_exact_posterio
     assert "no error bar" in spoken, "a filter must say that it has no uncertainty"
     assert spoken.count("68 % band") >= 2
     assert "1 is necessary, not sufficient" in spoken
+    assert "Line put in" in spoken, "the star of a first visit holds a line that no prior has"
+    assert app.session_state["star"] == first.star(app.session_state["catalogue"].stars)
+    for told in ("Domain", "Teff", "flag"):
+        assert told in spoken
 
 
 def test_every_bundled_star_opens_and_is_called_simulated() -> None:
@@ -247,7 +251,7 @@ def test_a_fault_of_ours_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(charts, "spectrum", broken)
+    monkeypatch.setattr(charts_star, "spectrum", broken)
     app = opened()
     assert not app.exception
     assert "fault in Trueline" in app.error[0].value

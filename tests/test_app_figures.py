@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from app import charts, resources
+from app import charts, charts_star, charts_windows, resources, told
 from app.shown import Answer, Look, Star
 from core import pipeline
 from core.data import noise
 from core.metrics import fidelity
+from core.metrics.flags import Flag
 
 METHODS = ["savgol", "wavelet"]  # filters: quick, and without a band
 
@@ -40,7 +41,7 @@ def test_figures_draw_nothing_across_what_was_not_measured_and_hatch_it() -> Non
     look = a_look()
     dead = ~look.spectra.measured[0]
     assert dead.any()
-    figure = charts.spectrum(look)
+    figure = charts_star.spectrum(look)
     names = {trace.name: trace for trace in figure.data}
     assert np.array_equal(np.isnan(names["observed ± 1σ"].y), dead)
     hatch = names["not measured"]
@@ -53,11 +54,11 @@ def test_figures_draw_nothing_across_what_was_not_measured_and_hatch_it() -> Non
 def test_figures_carry_full_axis_names_fixed_colours_and_no_unnamed_method() -> None:
     look = a_look()
     for air, medium in ((False, "vacuum"), (True, "air")):
-        for figure in (charts.spectrum(look, air=air), charts.windows(look, air=air, dark=True)):
+        for figure in (charts_star.spectrum(look, air=air), charts_windows.windows(look, air=air, dark=True)):
             titles = {axis.title.text for axis in [*figure.select_xaxes(), *figure.select_yaxes()]}
             assert f"Wavelength ({medium}) [Angstrom]" in titles
             assert "Flux / continuum" in titles
-    shown = {trace.name: trace for trace in charts.spectrum(look).data if trace.showlegend}
+    shown = {trace.name: trace for trace in charts_star.spectrum(look).data if trace.showlegend}
     assert len([name for name in shown if "no error bar" in name]) == len(METHODS)
     looks = [(shown[f"{charts.style(m).name} (no error bar)"].line.color, charts.style(m).dash) for m in METHODS]
     assert len(set(looks)) == len(METHODS)
@@ -65,7 +66,7 @@ def test_figures_carry_full_axis_names_fixed_colours_and_no_unnamed_method() -> 
 
 
 def test_only_residuals_beyond_two_sigma_are_coloured() -> None:
-    for trace in charts.spectrum(a_look()).data:
+    for trace in charts_star.spectrum(a_look()).data:
         if trace.yaxis == "y2" and trace.mode == "markers":
             assert (np.abs(trace.y) > 2).all()
 
@@ -75,15 +76,15 @@ def test_residuals_beyond_the_panel_are_marked_at_its_edge_and_counted() -> None
     residual = np.where(look.spectra.measured[0], 0.0, np.nan)
     at = np.flatnonzero(look.spectra.measured[0])[100:160]
     residual[at] = np.where(np.arange(60) % 2, 50.0, -9.0)
-    figure = charts.spectrum(replace(look, answers=(replace(look.answers[0], residual=residual),)))
+    figure = charts_star.spectrum(replace(look, answers=(replace(look.answers[0], residual=residual),)))
     notes = [note.text or "" for note in figure.layout.annotations]
     assert any(n.startswith("60 pixels beyond ±8: ") and n.endswith(" 60") for n in notes)
-    edge = figure.data[-2]
+    edge = [trace for trace in figure.data if trace.yaxis == "y2"][-1]
     assert edge.mode == "markers"
     assert np.allclose(edge.x, look.spectra.wave[at])
     assert (np.abs(edge.y) < figure.layout.yaxis2.range[1]).all()
     assert (np.sign(edge.y) == np.sign(residual[at])).all()
-    assert not charts.beyond(look, 50.0)
+    assert not charts_star.beyond(look, 50.0)
 
 
 def test_outliers_do_not_set_the_scale() -> None:
@@ -91,19 +92,19 @@ def test_outliers_do_not_set_the_scale() -> None:
     flux = look.spectra.flux.copy()
     flux[0, np.flatnonzero(look.spectra.measured[0])[::400]] = 500.0
     wild = replace(look, spectra=replace(look.spectra, flux=flux))
-    assert charts.spectrum(wild).layout.yaxis.range[1] < 3
+    assert charts_star.spectrum(wild).layout.yaxis.range[1] < 3
 
 
 def test_a_star_without_methods_or_rv_or_with_a_band_draws() -> None:
     look = a_look()
-    charts.windows(a_look(methods=[]))
-    charts.spectrum(a_look(methods=[]))
+    charts_windows.windows(a_look(methods=[]))
+    charts_star.spectrum(a_look(methods=[]))
     meta = look.spectra.meta.drop(columns="rv")
-    charts.windows(replace(look, star=replace(look.star, among=replace(look.star.among, meta=pd.concat([meta] * len(
-        look.star.among), ignore_index=True)))))
+    among = replace(look.star.among, meta=pd.concat([meta] * len(look.star.among), ignore_index=True))
+    charts_windows.windows(replace(look, star=replace(look.star, among=among)))
     flux = look.answers[0].flux
     wide = Answer("exact", flux, flux - 0.1, flux + 0.1, look.answers[0].residual, 1.0, 1.0)
-    names = [trace.name for trace in charts.spectrum(replace(look, answers=(wide,))).data]
+    names = [trace.name for trace in charts_star.spectrum(replace(look, answers=(wide,))).data]
     assert "exact (68 % band)" in names
 
 
@@ -140,11 +141,11 @@ def test_a_degraded_real_star_is_beside_its_own_spectrum_which_is_not_called_tru
     assert np.array_equal(poor.own[live], star.spectra.flux[0][live])
     assert np.isnan(poor.own[~live]).all()
     assert np.isclose(poor.answers[0].rms, fidelity.rms_error(poor.answers[0].flux, star.spectra.flux[0], live))
-    for figure in (charts.spectrum(poor), charts.windows(poor, dark=True)):
+    for figure in (charts_star.spectrum(poor), charts_windows.windows(poor, dark=True)):
         names = [trace.name for trace in figure.data]
         assert f"own spectrum, S/N {star.own:.0f} (not truth)" in names
         assert "truth (simulated)" not in names
-    assert any("sky residuals" in note.text for note in charts.spectrum(poor).layout.annotations)
+    assert any("sky residuals" in note.text for note in charts_star.spectrum(poor).layout.annotations)
 
 
 def test_the_file_of_a_real_star_says_what_its_sigma_rests_on() -> None:
@@ -172,9 +173,92 @@ def test_an_answer_with_draws_says_what_it_rests_on() -> None:
     told = {"strength": 0.03, "steps": 50}
     dps = replace(first, method="dps", low=flux - 0.1, high=flux + 0.1, draws=8, settings=told)
     drawn = replace(look, answers=(first, dps))
-    assert "DPS, strength 0.03 (uncalibrated band)" in [trace.name for trace in charts.spectrum(drawn).data]
+    assert "DPS, strength 0.03 (uncalibrated band)" in [trace.name for trace in charts_star.spectrum(drawn).data]
     head = "".join(line for line in drawn.csv().splitlines(keepends=True) if line.startswith("#"))
     assert "draws: dps 8 strength=0.03 steps=50" in head
     assert "not to be calibrated: the quantiles of dps" in head
     assert charts.style("dps").colour == "#E69F00"
     assert charts.style("exact").colour == "#0072B2"
+
+
+# ------------------------------------------------------------------------------------------ trust, flags, draws, frames
+
+
+def drawn(look: Look, method: str = "exact", flags: tuple[Flag, ...] = ()) -> Look:
+    """The look with one answer that draws: eight of them about the first answer."""
+    rng = np.random.default_rng(1)
+    flux = look.answers[0].flux
+    draws = flux + 0.05 * rng.standard_normal((8, len(flux)))
+    trust = np.linspace(0, 1, len(flux))
+    answer = replace(look.answers[0], method=method, low=flux - 0.05, high=flux + 0.05, drawn=draws, draws=8,
+                     flags=flags, trust=trust)
+    return replace(look, answers=(answer,))
+
+
+def test_an_answer_that_draws_has_two_bands_three_draws_and_its_trust() -> None:
+    look = drawn(a_look())
+    figure = charts_star.spectrum(look)
+    thin = [trace for trace in figure.data if trace.name == "exact, a draw"]
+    assert len(thin) == charts.DRAWN
+    for trace, draw in zip(thin, look.answers[0].drawn, strict=False):
+        assert np.allclose(trace.y, draw, atol=1e-6)
+    bands = [t for t in figure.data if t.fill == "toself" and t.fillcolor.startswith("rgba(0,114,178")]
+    spans = sorted(float(np.nanmax(t.y[:200]) - np.nanmin(t.y[:200])) for t in bands)
+    assert len(spans) == 2
+    trust = [trace for trace in figure.data if trace.yaxis == "y4"]
+    assert len(trust) == 1
+    assert trust[0].y[0] > 0.99, "data: all, at the blue end of this one"
+    assert trust[0].y[-1] < 0.01, "and prior at the red end"
+    assert figure.layout.yaxis4.ticktext == ("prior", "data")
+    point = charts_star.spectrum(a_look())
+    assert not [trace for trace in point.data if trace.yaxis == "y4"], "a filter has no prior to be told"
+
+
+def test_a_flag_is_a_triangle_where_it_is_and_says_by_whom() -> None:
+    one, other = Flag(6301.0, 2.0, 7.1, 1e-6, 0.8), Flag(8100.0, 2.0, -4.4, 0.004, -0.3)
+    figure = charts_star.spectrum(drawn(a_look(), flags=(one, other)))
+    (mark,) = [trace for trace in figure.data if trace.name == "flag: exact"]
+    assert np.allclose(mark.x, [6301.0, 8100.0], atol=0.01)
+    assert mark.marker.symbol == "triangle-down"
+    assert "7.1 σ at 6301 Å removed by exact" in mark.text[0]
+    notes = [note.text for note in figure.layout.annotations]
+    assert "<b>7.1 σ at 6301 Å removed by exact (and 1 more)</b>" in notes
+    assert not [t for t in charts_star.spectrum(drawn(a_look())).data if (t.name or "").startswith("flag")]
+
+
+def test_what_two_methods_removed_at_one_place_is_one_flag_of_both() -> None:
+    look = a_look()
+    flags = (Flag(6301.0, 2.0, 7.1, 1e-6, 0.8),), (Flag(6302.0, 3.0, 5.0, 1e-3, 0.7), Flag(7000.0, 2.0, 4.5, 0.01, 0.2))
+    look = replace(look, answers=tuple(replace(a, flags=f) for a, f in zip(look.answers, flags, strict=True)))
+    found = told.together(look)
+    assert [(round(flag.wavelength), len(methods)) for flag, methods in found] == [(6301, 2), (7000, 1)]
+
+
+def test_in_the_rest_frame_the_lines_stand_at_their_own_wavelengths() -> None:
+    look = a_look()
+    assert look.star.velocity != 0
+    for rest, shift in ((True, 0.0), (False, look.star.velocity)):
+        figure = charts_star.spectrum(look, rest=rest)
+        (lines,) = [trace for trace in figure.data if trace.name == "lines"]
+        at = dict(zip(lines.customdata, lines.x, strict=True))
+        assert np.isclose(at["H alpha"], 6564.61 * (1 + shift / 299792.458), atol=0.02)
+        assert ("rest frame" in figure.layout.xaxis.title.text) == rest
+
+
+def test_an_answer_of_before_is_grey_and_says_so() -> None:
+    look = a_look()
+    figure = charts_star.spectrum(replace(look, answers=(), stale=look.answers[:1]))
+    (old,) = [trace for trace in figure.data if "before, being made anew" in (trace.name or "")]
+    assert old.line.color.startswith("rgba(153,153,153")
+
+
+def test_the_windows_tell_what_each_method_measures() -> None:
+    look = a_look()
+    table = told.lines(look)
+    figure = charts_windows.windows(look, table=table)
+    notes = [note.text for note in figure.layout.annotations]
+    row = table[(table["method"] == METHODS[0]) & (table["line"] == "H alpha") & (table["quantity"] == "EW")].iloc[0]
+    assert any(f"{row['value']:.2f}±" in note for note in notes)
+    assert sum("±" in note for note in notes) == 5 * len(METHODS)
+    assert figure.layout.height == charts_windows.height(look)
+    assert charts_star.height(look) + charts_windows.height(look) == charts_star.HEIGHT

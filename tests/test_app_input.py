@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from test_app import METHODS, STARS, figures, fresh, healthy, no_folder, opened, said, small, words
 
-from app import resources, state
+from app import first, picker, resources, state
 from core.data import library
 
 __all__ = ["fresh", "no_folder", "small"]  # fixtures
@@ -38,6 +38,9 @@ __all__ = ["fresh", "no_folder", "small"]  # fixtures
         ({"seed": "9" * 4000}, "not a whole number"),
         ({"seed": "²"}, "not a whole number"),
         ({"wave": "water"}, "neither vacuum nor air"),
+        ({"frame": "mine"}, "neither observed nor rest"),
+        ({"draws": "1000000000"}, "none of 8, 16"),
+        ({"draws": "nan"}, "none of 8, 16"),
         ({"methods": "dps", "strength": "banana"}, "0 to 10"),
         ({"methods": "dps", "strength": "nan"}, "0 to 10"),
         ({"methods": "dps", "strength": "-1"}, "0 to 10"),
@@ -75,10 +78,55 @@ def test_a_link_opens_what_it_was_made_from() -> None:
         state.Choice(next(iter(stars)), None, (), 5, True),
         state.Choice(resources.default(stars), 12.25, (METHODS[-1],), 0, False),
         state.Choice(resources.default(stars), None, ("dps",), 0, False, 0.02),
+        state.Choice(resources.default(stars), 9.0, ("mixture",), 3, True, None, 128, True),
     ):
         again, said = state.parse(state.query(choice), stars, METHODS, resources.default(stars))
         assert again == choice
         assert not said
+
+
+def test_the_first_visit_has_the_supervised_method_where_there_is_one_else_a_filter() -> None:
+    without = [name for name in METHODS if name != state.LEARNED]
+    assert state.usual(without) == ("wavelet", "mixture", "exact")
+    assert set(state.usual([*without, state.LEARNED])) == {"supervised", "mixture", "exact"}
+
+
+def test_the_first_star_is_the_one_with_a_line_put_in_or_ones_own() -> None:
+    from dataclasses import replace as changed
+
+    stars = resources.catalogue().stars
+    key = first.star(stars)
+    assert first.planted(stars[key]) == 6301.0
+    assert "put in" in stars[key].facts["designation"]
+    assert sum(math.isfinite(first.planted(star)) for star in stars.values()) == 1
+    others = {name: star for name, star in stars.items() if name != key}
+    assert first.star(others) == resources.default(others)
+    meta = stars[key].among.meta.assign(origin="observed")
+    real = changed(stars[key], key="folder:1", source="Folder", among=changed(stars[key].among, meta=meta), truth=None)
+    assert math.isnan(first.planted(real)), "a header of a real file claims nothing"
+    assert first.star(stars | {"folder:1": real}) == "folder:1"
+    assert first.star({}) is None
+
+
+def test_filters_leave_the_stars_that_meet_all_of_them() -> None:
+    stars = resources.catalogue().stars
+    assert picker.kept(stars, [], [], [], 0, math.inf) == list(stars)
+    cool = picker.kept(stars, ["K", "M"], [], [], 0, math.inf)
+    assert cool
+    assert all(stars[key].facts["subclass"][0] in "KM" for key in cool)
+    some = picker.kept(stars, ["K", "M"], ["Simulated"], ["Trueline"], 0, 15)
+    assert set(some) < set(cool)
+    assert all(stars[key].own <= 15 for key in some)
+    assert not picker.kept(stars, [], ["Folder"], [], 0, math.inf)
+
+
+def test_a_star_that_a_filter_hides_stays_while_it_is_shown() -> None:
+    app = opened(methods="noisy", snr="own")
+    shown = app.session_state["star"]
+    app.multiselect(key="only_types").set_value(["M"])
+    healthy(app.run())
+    assert app.session_state["star"] == shown
+    assert len(app.selectbox(key="star").options) == 2
 
 
 def test_the_sliders_steps_end_with_the_star_as_it_is() -> None:

@@ -1,4 +1,4 @@
-"""The bundled stars are a dozen, say that they are simulated, and their truth fits them as their noise says."""
+"""The bundled stars are a dozen and one more, say that they are simulated, and their truth fits as their noise says."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def stars() -> tuple[Spectra, np.ndarray]:
     return bundled()
 
 
-def test_there_are_a_dozen_each_with_its_truth_and_labels(stars):
+def test_there_are_thirteen_each_with_its_truth_and_labels(stars):
     spectra, truth = stars
-    assert len(spectra) == len(set(spectra.stars)) == 12
+    assert len(spectra) == len(set(spectra.stars)) == 13
     assert truth.shape == spectra.flux.shape
     assert np.isfinite(truth).all()
     assert (truth > 0).all()
@@ -30,6 +30,22 @@ def test_there_are_a_dozen_each_with_its_truth_and_labels(stars):
     assert spectra.meta["teff"].between(4000, 10000).all()
     assert spectra.meta["teff"].max() - spectra.meta["teff"].min() > 4000
     assert 0.95 < np.median(truth) < 1.05  # in units of the continuum
+
+
+def test_one_star_says_that_a_line_was_put_in_and_has_it_in_its_truth(stars):
+    from core.data.bundled import PLANTED
+
+    spectra, truth = stars
+    told = spectra.meta["planted"].to_numpy(dtype=float)
+    assert [row for row in range(len(told)) if np.isfinite(told[row])] == list(PLANTED)
+    for row, (wavelength, depth, _) in PLANTED.items():
+        assert told[row] == wavelength
+        assert "put in" in spectra.meta["designation"][row]
+        near = np.argmin(np.abs(spectra.wave - wavelength))
+        level = np.median(truth[:, near - 20 : near + 21], axis=1)
+        lack = 1 - truth[:, near] / level
+        assert abs(lack[row] - depth) < 0.05
+        assert np.delete(lack, row).max() < depth / 2, "the control: no other star has it"
 
 
 def test_none_can_pass_as_an_observation(stars):

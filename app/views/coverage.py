@@ -22,4 +22,4 @@ left, right = st.columns([2.05, 1], gap="medium")
 with left:
     panel.figures(drawn, asked, has)
 with right:
-    panel.stars(held, panel.point(asked, has))
+    panel.stars(held, panel.point(asked, has), drawn)

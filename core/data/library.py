@@ -1,4 +1,4 @@
-"""The stars one can pick: a dozen bundled simulated ones with known truth, or a folder of the user's own files."""
+"""The stars one can pick: bundled simulated ones with known truth, or a folder of the user's own files."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def pit(table: pd.DataFrame, quantity: str, methods: Methods = None, snr: float 
                              f"S/N {part['snr'].iloc[0]:g}, {part['stars'].iloc[0]} stars", bands=(band,),
                              bars=(Bars(str(method), edges, array(part["density"]), keys),),
                              rules=(flat((0, 1), 1.0),), x_range=(0, 1), y_range=(0, top), ticks=(0, 0.5, 1)),))
-    return grid(panels, 3, (1.0,), 42, legend=False)
+    return grid(panels, 3, (1.0,), 42, (sample,), legend=False)
 
 
 def rank_check(table: pd.DataFrame, quantity: str, methods: Methods = None, snr: float | None = None,
@@ -148,7 +148,7 @@ def rank_check(table: pd.DataFrame, quantity: str, methods: Methods = None, snr:
                       points=(Points(str(method), z, y, None, mark=False),), bands=(Band(z, low, high, "95 %"),),
                       rules=(flat((0, 1), 0.0),), x_range=(0, 1), y_range=reach, ticks=(0, 0.5, 1))
         panels.append((upper, lower))
-    return grid(panels, 3, (1.0, 1.0), 66, legend=False)
+    return grid(panels, 3, (1.0, 1.0), 66, (sample,), legend=False)
 
 
 def ew_scatter(table: pd.DataFrame, line: str, methods: Methods = None, snr: float | None = None) -> Sheet:

@@ -117,7 +117,7 @@ def _traces(panel: Panel, seen: set[str], legend: bool, ink: str, **place: Any) 
     keys = [band.label for band in panel.bands] + ["" for _ in panel.bars] + [rule.label for rule in panel.rules]
     for points in panel.points:
         out.append(_points(points, **place))
-        keys.append("" if points.cloud or not points.line else points.method)
+        keys.append("" if points.cloud or not points.line or not points.legend else points.method)
     for trace, key in zip(out, keys, strict=True):
         trace["showlegend"] = bool(legend and key and key not in seen)
         seen.add(key)
@@ -147,7 +147,8 @@ def draw(sheet: Sheet, dark: bool = False) -> go.Figure:
     """
     ink = "#FAFAFA" if dark else BLACK
     across, seen = len(sheet.rows[0]), set[str]()
-    gap, top = 0.04 if across > 1 else 0.0, 10.0 + 20.0 * sheet.legend * (1 + (len(sheet.methods) + 3) // 6)
+    keyed = {q.method for panel in sheet.panels for q in panel.points if q.legend}
+    gap, top = 0.04 if across > 1 else 0.0, 10.0 + 20.0 * sheet.legend * (1 + (len(keyed) + 3) // 6)
     height = sheet.height * PIXELS + top
     traces: list[Trace] = []
     axes: Trace = {}

@@ -95,7 +95,8 @@ def _keys(sheet: Sheet) -> list[Line2D | Patch]:
     marks = any(points.mark for panel in sheet.panels for points in panel.points)
     keys: list[Line2D | Patch] = []
     if any(points.line for panel in sheet.panels for points in panel.points):
-        for method in sheet.methods:
+        told = {q.method for panel in sheet.panels for q in panel.points if q.legend}
+        for method in (m for m in sheet.methods if m in told):
             its = style(method)
             keys.append(Line2D([], [], color=its.colour, linestyle=DASHES[its.dash], label=its.name, markersize=3.2,
                                marker=its.sign if marks else "none", markeredgewidth=0.6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -59,22 +60,25 @@ def planted_sheet(star: Star, planted: Planted, without: Sequence[Array], verdic
     put = planted.change[part]
     changes = [a.draws.mean(axis=0)[part] - w.mean(axis=0)[part] for a, w in zip(star.answers, without, strict=True)]
     curves = [a.middle[part] for a in star.answers] + [np.median(w, axis=0)[part] for w in without]
-    flux_range = around([*curves, np.percentile(star.spectra.flux[0, part][live], [2, 98])])
+    seen = star.spectra.flux[0, part]
+    own = live & (planted.row[part] > 0.1)  # the line itself is to be seen to its bottom, whatever the noise does to it
+    flux_range = around([*curves, np.percentile(seen[live], [2, 98]), seen[own]])
     change_range = around([put, *changes], zero=True)
     ends, columns = (float(x[0]), float(x[-1])), []
     for answer, before, verdict, change in zip(star.answers, without, verdicts, changes, strict=True):
         middle, its_band = drawn(answer, x, part)
         old = Rule(x, np.median(before, axis=0)[part], "answer without the line", dash="dot")
-        upper = Panel("", "Flux / continuum", style(answer.method).name, points=(middle,), rules=(*rules, old),
-                      bands=(band, *its_band), spans=(gaps(x, live),), x_range=ends, y_range=flux_range)
+        upper = Panel("", "Flux / continuum", style(answer.method).name, points=(replace(middle, legend=False),),
+                      rules=(*rules, old), bands=(band, *its_band), spans=(gaps(x, live),), x_range=ends,
+                      y_range=flux_range)
         lower = Panel(star.axis, "Change", note=f"{kept_words(verdict)}\n{flag_words(verdict)}",
-                      points=(Points(answer.method, x, change, mark=False),), x_range=ends,
+                      points=(Points(answer.method, x, change, mark=False, legend=False),), x_range=ends,
                       y_range=_roomy(change_range), spans=(gaps(x, live),),
                       rules=(flat(ends, 0.0), Rule(x, put, "line put in", dash="dash", colour=GREY)))
         columns.append((upper, lower))
-    return grid(columns, across, (1.6, 1.2), 66)
+    return grid(columns, across, (1.6, 1.2), 56)
 
 
 def _roomy(span: tuple[float, float]) -> tuple[float, float]:
     """With room for two lines of a note above."""
-    return span[0], span[1] + 0.45 * (span[1] - span[0])
+    return span[0], span[1] + 0.8 * (span[1] - span[0])

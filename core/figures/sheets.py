@@ -25,7 +25,7 @@ class Points:
 
     Args:
         every: mark every so manieth point alone; hover: a text for each point, for the screen; weight: of the line
-            on paper [points].
+            on paper [points]; legend: is it named there?
         keys: whose stars each point stands for, as `point` writes it, for who clicks it.
     """
 
@@ -41,6 +41,7 @@ class Points:
     hover: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     weight: float = 0.9
+    legend: bool = True
 
 
 @dataclass(frozen=True, eq=False)

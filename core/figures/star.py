@@ -168,8 +168,8 @@ def _prior_share(star: Star, x: Array) -> Panel | None:
     middle = np.add.reduceat(x, start) / count
     points = tuple(Points(method, middle, np.add.reduceat(trust, start) / count, mark=False, weight=_THIN)
                    for method, trust in told)
-    return Panel(star.axis, "Prior share", note="0: data decide, 1: the prior does", points=points, y_range=(0.0, 1.0),
-                 x_range=(float(x[0]), float(x[-1])))
+    return Panel(star.axis, "Prior share", note="0: data decide, 1: the prior does", points=points, y_range=(0.0, 1.4),
+                 y_ticks=(0.0, 0.5, 1.0), x_range=(float(x[0]), float(x[-1])))
 
 
 def star_sheet(star: Star) -> Sheet:

@@ -17,7 +17,7 @@ FWHM = float(np.sqrt(8 * np.log(2)))  #: full width at half maximum of a Gaussia
 LIVE = 0.9  #: share of a line (of its squared profile) that must fall on live pixels
 #: how a line's strength can be given, and its unit
 UNITS = {"sigma": "standard deviations of the matched filter", "ew": "Angstrom of equivalent width",
-         "depth": "continuum, at the line's centre"}
+         "depth": "units of the continuum, at the line's centre"}
 MOST = {"sigma": 100.0, "ew": 50.0, "depth": 5.0}  #: largest strength, either sign
 WIDTHS = (0.5, 60.0)  #: narrowest and widest full width at half maximum [Angstrom]
 
@@ -184,6 +184,7 @@ class Verdict:
         width: 68 % half-width of the line's equivalent width by the method's own draws [Angstrom], None likewise.
         share: kept over what was put in, NaN of nothing; share_error: its error, None likewise.
         flag: of the line; before: one in its place without it.
+        off: (put in - kept) / width, None of a point estimate or of draws that all agree.
     """
 
     method: str
@@ -194,6 +195,7 @@ class Verdict:
     share_error: float | None
     flag: Flag | None
     before: Flag | None
+    off: float | None
 
 
 def verdict(planted: Planted, method: str, draws: Array, without: Array, flags: Sequence[Flag],
@@ -215,5 +217,6 @@ def verdict(planted: Planted, method: str, draws: Array, without: Array, flags: 
     low, high = np.quantile(planted.kept(draws), (0.16, 0.84))
     share = kept / planted.ew if planted.ew else float("nan")
     share_error = abs(error / planted.ew) if error is not None and planted.ew else None
-    return Verdict(method, kept, error, float(high - low) / 2 if n > 1 else None, share, share_error,
-                   planted.own(flags), planted.own(flags_without))
+    width = float(high - low) / 2 if n > 1 else None
+    off = (planted.ew - kept) / width if width else None
+    return Verdict(method, kept, error, width, share, share_error, planted.own(flags), planted.own(flags_without), off)
