@@ -35,8 +35,9 @@ HELP = (
 
 DOMAIN = (
     "Is this a star like those of the training? Outside where the mixture's chi-square over the whole spectrum is more "
-    "than 5 sigma too large, or where its own answer misses a line by the audit's test (1 % of simulated stars do by "
-    "chance). Inside, labels may still be wrong.")
+    "than 5 sigma too large, or where its own answer misses a line by the audit's test. Of 96 simulated stars 2 were "
+    "called outside; of 46 real ones kept out of everything 4 at S/N 10, 13 at 30 and 22 at 100, so with good data a "
+    "real star is often outside. Inside, labels may still be wrong.")
 
 
 @dataclass(frozen=True)
