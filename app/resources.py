@@ -162,7 +162,7 @@ def answers() -> Answers:
 
 def strength() -> float:
     """The guidance strength that DPS has unless told otherwise."""
-    return float(signature(pipeline.dps).parameters["strength"].default)
+    return float(signature(pipeline.METHODS["dps"]).parameters["strength"].default)
 
 
 def _answer(method: str, draws: int, seed: int, settings: Mapping[str, float], spectra: Spectra, lines: fidelity.Mask,

@@ -16,7 +16,8 @@ OWN = math.inf  #: the slider's last step: as observed
 LADDER = (5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 25, 30, 35, 40, 50, 60, 70, 80, 100, 125, 150, 200, 250, 300, 400, 500)
 MAX_SEED = 2**31 - 1
 #: methods to be had, but not at first: they repeat what the page shows anyway, crowd it, or take long
-LATER = ("noisy", "savgol", "pca", "wiener", "dps", "pigdm", "mmps")
+LATER = ("noisy", "savgol", "pca", "wiener", "dncnn", "dncnn_blind", "supervised", "supervised_ivar",
+         "supervised_mixture", "dps", "pigdm", "mmps")
 GUIDED = "dps"  #: the method that has a guidance strength
 STRENGTHS = (0.0, 0.001, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 1.0)  #: of the slider
 MAX_STRENGTH = 10.0

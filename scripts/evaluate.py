@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--nulls", type=int, default=400, help="other stars, on which the audit measures a method's null")
     out.add_argument("--snr", type=float, nargs="+", help="S/N to ask at; all without")
     out.add_argument("--draws", type=int, default=32, help="of each star, where a method draws")
+    out.add_argument("--first", type=int, help="of the simulated stars at each S/N only the first so many")
     out.add_argument("--slow", type=int, default=100, help="simulated stars at each S/N of methods that take long")
     out.add_argument("--slow-draws", type=int, default=8, help="draws of such methods")
     out.add_argument("--workers", type=int, default=2, help="processes")

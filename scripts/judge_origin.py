@@ -26,6 +26,8 @@ COMMON = ("emulator", "library", "noise", "reality", "ridge", "sky")
 #: method -> what it answers with besides; one that is not here hangs on every file
 OWN: dict[str, tuple[str, ...]] = {
     "noisy": (), "savgol": (), "wavelet": (), "pca": ("gaussian",), "wiener": ("gaussian",), "mixture": ("mixture",),
+    "dncnn": ("dncnn",), "dncnn_blind": ("dncnn_blind",), "supervised": ("supervised",),
+    "supervised_ivar": ("supervised_ivar",), "supervised_mixture": ("supervised_mixture", "mixture"),
     "exact": ("denoiser", "mixture"), "dps": ("ddpm",), "pigdm": ("denoiser", "mixture"),
     "mmps": ("denoiser", "mixture"),
 }  # fmt: skip
@@ -54,6 +56,7 @@ def commit(root: Path = ROOT) -> tuple[str, bool | str]:
 
 def hashes(method: str) -> dict[str, str]:
     """First 16 digits of the sha256 of each checkpoint that a method's rows hang on."""
+    method, _, _ = method.partition("@")
     names = sorted({*COMMON, *OWN[method]}) if method in OWN else sorted(f.stem for f in CHECKPOINTS.glob("*.saf*"))
     files = [CHECKPOINTS / f"{name}.safetensors" for name in names]
     return {f.name: digest(f)[:16] if f.exists() else "missing" for f in files}

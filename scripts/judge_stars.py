@@ -56,6 +56,13 @@ def simulated(at: float, number: int) -> Asked:
     return Asked("simulated", at, replace(stars.spectra, meta=meta), stars.truth, labels)
 
 
+def foremost(asked: Asked, number: int | None) -> Asked:
+    """The first so many stars of a sample, all of them for None: the same stars, for a star depends on how many are
+    drawn with it."""
+    part = np.arange(len(asked.spectra))[:number]
+    return replace(asked, spectra=asked.spectra.select(part), truth=asked.truth[part], labels=asked.labels[part])
+
+
 def real(at: float, number: int, folder: Path) -> list[Asked]:
     """Held-out stars of MILES, STELIB and MaStar with LAMOST's noise put on; at most `number` of each library."""
     out = []

@@ -28,9 +28,11 @@ from core.models.unet import UNet
 from core.training.feed import Bank, Feed
 from core.training.loop import Run, TrainConfig, fit, settle
 from core.training.stars import RealStars
-from core.training.tasks import DDPMTask, DenoiserTask, DnCNNTask, SupervisedTask, Task
+from core.training.tasks import DDPMTask, DenoiserTask, DnCNNTask, PairsTask, SupervisedTask, Task
+from scripts.declare_noise import told
 
 ROOT = Path(__file__).resolve().parents[1]
+_TOLD = 3000  # noise maps of a training that its card tells the range of
 EPOCH = 20_000  #: spectra: what the literature calls an epoch (spec-DDPM has 20,000 pairs); here none is seen twice
 DATA = ("library", "emulator", "reality", "noise", "mixture")  # checkpoints that the stars come from
 NAMES = ("denoiser", "ddpm", "supervised", "supervised_ivar", "supervised_mixture", "dncnn", "dncnn_blind")
@@ -146,6 +148,8 @@ def train(name: str, recipe: Recipe, args: argparse.Namespace, bank: Bank, real:
             "losses": {k: round(v, 5) for k, v in (lines[-1] if lines else {}).items()},
             "recipe": {"name": args.recipe, "batch": recipe.batch, "rate": recipe.rate, "seed": seed,
                        "seed_of_stars": bank.feed.seed, "warm": args.warm}}
+    if isinstance(task, PairsTask):
+        card["noise"] = told(bank.sigma[: bank.count][:_TOLD].float().cpu().numpy(), "maps of the training itself")
     net = task.module.net
     config_of = {"unet": net.config.as_dict()} if isinstance(net, UNet) else {}
     checkpoint.save(modules_of(task.module), config_of, card, args.out / f"{name}.safetensors")

@@ -11,7 +11,7 @@ from torch.nn import functional
 from core.data.grid import N_PIXELS
 from core.data.noise import LAMOST_NOISE
 from core.models.network import PlainDDPM, Preconditioned
-from core.models.supervised import CHANNELS, STARS, ConditionalDDPM, DnCNN
+from core.models.supervised import STARS, AroundMixture, ConditionalDDPM, DnCNN
 from core.training.stars import REAL, UNIT, UNIT_OPEN, RealStars, correlated, in_uncertain_units, noise_levels
 
 _NEAR = 15  # pixels over which the misfit that softens the loss is averaged
@@ -111,28 +111,28 @@ class PairsTask(Task):
 
 
 class SupervisedTask(PairsTask):
-    """Mean square of eps - eps(x_t, t | y) at a uniform step (spec-DDPM)."""
+    """Mean square of eps - eps(x_t, t | y) at a uniform step (spec-DDPM); of v around the mixture (AroundMixture)."""
 
     def __init__(self, real: RealStars, variant: str, centre: Tensor | None = None, scale: float = 0.2) -> None:
         super().__init__(real)
-        self.module: ConditionalDDPM = ConditionalDDPM(variant, centre=centre, scale=scale)
+        self.module: ConditionalDDPM | AroundMixture = (
+            AroundMixture(precondition=real.precondition) if variant == "supervised_mixture"
+            else ConditionalDDPM(variant, centre=centre, scale=scale))
 
     def loss(self, clean: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         model = self.module
         with torch.no_grad():
             truth, y = self.pair(clean, sigma, generator)
-            mean = None
-            if "mean" in CHANNELS[model.variant]:
-                precondition = self.real.precondition
-                settled = precondition.settle(y, sigma, precondition.locate(y, sigma))
-                rho = torch.tensor(LAMOST_NOISE.rho, device=y.device)
-                mean = settled.moments(y[None], settled.at(sigma, rho))[0][0]
-            condition = model.condition(y, sigma, mean)
-            u = (truth - model.centre) / model.scale
+            asked = model.question(y, sigma, torch.tensor(LAMOST_NOISE.rho, device=y.device), quick=True)
+            u = (truth - asked.centre) / asked.scale
             t = torch.randint(len(model.alpha_bar), (len(u),), device=u.device, generator=generator)
             a = model.alpha_bar[t].float()[:, None]
             eps = torch.randn(len(u), N_PIXELS, device=u.device, generator=generator)
-        error = (model.eps_given(a.sqrt() * u + (1 - a).sqrt() * eps, t.float(), condition) - eps) ** 2
+            x_t = a.sqrt() * u + (1 - a).sqrt() * eps
+        if isinstance(model, AroundMixture):
+            error = (model.v(x_t, t.float(), asked.condition) - (a.sqrt() * eps - (1 - a).sqrt() * u)) ** 2
+        else:
+            error = (model.eps_given(x_t, t.float(), asked.condition) - eps) ** 2
         return error.mean(), {}
 
 
