@@ -23,7 +23,7 @@ from core.metrics.calibration import summary
 from core.models.estimators import RidgeLabels
 from core.pipeline import METHODS, build, evaluate, judged, reconstruct
 from core.spectrum import Samples
-from scripts.judge_origin import agreed, commit, record, write
+from scripts.judge_origin import agreed, commit, family, filed, record, write
 from scripts.judge_stars import SEED, SNR, Asked, foremost, real, simulated, split
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,26 +99,16 @@ def plan(samples: list[Asked], methods: list[str], draws: int, folder: Path,
     for file in folder.glob("*.table"):
         there.setdefault(_place(file), []).append(file)
     for method in methods:
-        number_of = slow[1] if _family(method) in SLOW else draws
-        origin = record(method, number_of, torch.cuda.is_available() and _family(method) in NETWORKS)
+        number_of = slow[1] if family(method) in SLOW else draws
+        origin = record(method, number_of, torch.cuda.is_available() and family(method) in NETWORKS)
         for asked in samples:
-            stars = min(len(asked.spectra), slow[0]) if _family(method) in SLOW else len(asked.spectra)
+            stars = min(len(asked.spectra), slow[0]) if family(method) in SLOW else len(asked.spectra)
             for first in range(0, stars, _CHUNK):
                 path = folder / f"{asked.sample}-{asked.library}-{asked.snr:.0f}-{filed(method)}-{first}"
                 wanted, last = set(asked.spectra.stars[first : first + _CHUNK][: stars - first]), first + _CHUNK
                 if not any(_stars(file) == wanted for file in there.get(_place(path), [])):
                     tasks.append(Piece(asked, method, first, min(last, stars), number_of, path, origin))
     return tasks
-
-
-def _family(method: str) -> str:
-    """The method without the setting named with it: dps of dps@0.01."""
-    return method.partition("@")[0]
-
-
-def filed(method: str) -> str:
-    """The method as it stands in the name of a piece, where a point begins the suffix."""
-    return method.replace(".", "_")
 
 
 def _place(path: Path) -> tuple[str, ...]:
@@ -138,7 +128,7 @@ def _drawn(tasks: list[Piece], folder: Path) -> Iterator[Piece]:
     at: tuple[int, str] | None = None
     file = None
     for one in tasks:
-        if torch.cuda.is_available() and _family(one.method) in NETWORKS:
+        if torch.cuda.is_available() and family(one.method) in NETWORKS:
             if at != (id(one.asked), one.method):
                 last = max(t.last for t in tasks if t.asked is one.asked and t.method == one.method)
                 answer = reconstruct(one.asked.spectra.select(np.arange(last)), one.method, one.draws, SEED)
@@ -195,13 +185,30 @@ def judge(args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [] if args.collect else plan(samples_of(args), methods, args.draws, folder, (args.slow, args.slow_draws))
     start = time.time()
+    run(tasks, args.workers, folder)
+    if not args.no_table:
+        collect(methods, folder, round(time.time() - start))
+
+
+def run(tasks: list[Piece], workers: int, folder: Path) -> None:
+    """Make pieces in processes."""
     # spawn: a forked child of a process that holds a GPU cannot use it, or hangs
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(_job, one) for one in _drawn(tasks, folder)]
         for job in tqdm(as_completed(jobs), total=len(jobs), unit="piece"):
             job.result()
-    if not args.no_table:
-        collect(methods, folder, round(time.time() - start))
+
+
+def gathered(files: list[Path], methods: list[str]) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Rows of finished pieces, failures, and what each method's rows hang on.
+
+    Raises:
+        ValueError: pieces of one method made with different checkpoints.
+    """
+    of = {m: [f for f in files if f.name.split("-")[3] == filed(m)] for m in methods}
+    origins = {m: agreed(of[m], m) for m in methods if of[m]}
+    failed = pd.concat([pd.read_parquet(f.with_suffix(".failed")) for f in files], ignore_index=True).drop_duplicates()
+    return _newest(files), failed, origins
 
 
 def collect(methods: list[str], folder: Path, seconds: int = 0) -> None:
@@ -213,15 +220,11 @@ def collect(methods: list[str], folder: Path, seconds: int = 0) -> None:
     Raises:
         ValueError: no pieces, or pieces of one method made with different checkpoints.
     """
-    names = {filed(m): m for m in methods}
-    files = [f for f in sorted(folder.glob("*.table")) if f.name.split("-")[3] in names]
+    files = [f for f in sorted(folder.glob("*.table")) if f.name.split("-")[3] in {filed(m) for m in methods}]
     if not files:
         raise ValueError(f"{folder} holds no piece of {', '.join(methods)}; judge first, or name another --pieces.")
-    of = {m: [f for f in files if names[f.name.split("-")[3]] == m] for m in methods}
-    methods = [m for m in methods if of[m]]
-    origins = {m: agreed(of[m], m) for m in methods}
-    table = _newest(files)
-    failed = pd.concat([pd.read_parquet(f.with_suffix(".failed")) for f in files], ignore_index=True).drop_duplicates()
+    table, failed, origins = gathered(files, methods)
+    methods = list(origins)
     whole, summed, lost = slim(table), card(table).round(5), failed
     before: dict[str, object] = {}
     still: set[str] = set()  # methods of which older rows stay

@@ -35,6 +35,7 @@ from scripts.declare_noise import told
 
 ROOT = Path(__file__).resolve().parents[1]
 _TOLD = 3000  # noise maps of a training that its card tells the range of
+_FIRST_KEPT = 10_000  # spectra seen at the first weights that --keep keeps
 EPOCH = 20_000  #: spectra: what the literature calls an epoch (spec-DDPM has 20,000 pairs); here none is seen twice
 DATA = ("library", "emulator", "reality", "noise", "mixture")  # checkpoints that the stars come from
 NAMES = ("denoiser", "ddpm", "supervised", "supervised_ivar", "supervised_mixture", "dncnn", "dncnn_blind")
@@ -135,8 +136,14 @@ def train(name: str, recipe: Recipe, args: argparse.Namespace, bank: Bank, real:
         bank.grow(wait=device.type == "cpu")
         return bank.sample(recipe.batch, generator)
 
+    mark = [_FIRST_KEPT]
+
     def look(run: Run) -> None:
         at = int(run.progress * 50)
+        if args.keep and run.step * recipe.batch >= mark[0]:  # for `evaluate learning`
+            kept = folder / f"seen-{run.step * recipe.batch}.safetensors"
+            checkpoint.save_state({"weights": modules_of(task.module)}, kept)
+            mark[0] = 2 * run.step * recipe.batch
         if isinstance(task, DDPMTask) and at % 10 == 0:
             np.savez_compressed(folder / f"samples-{at:02d}.npz",
                                 flux=samples(task.module, 16, 0).half().cpu().numpy())
@@ -181,6 +188,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="highest learning rate")
     parser.add_argument("--warm", action="store_true",
                         help="begin with the weights of the checkpoint that is there, on other stars and noise")
+    parser.add_argument("--keep", action="store_true", help="weights at each doubling of spectra seen, in --folder")
     parser.add_argument("--pairs", type=Path, metavar="FOLDER", help="of LAMOST files: stars observed twice are half "
                         "of each batch (supervised networks, DnCNN)")
     parser.add_argument("--folder", type=Path, default=ROOT / ".trueline" / "train", help="logs and states")
