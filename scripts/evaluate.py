@@ -22,6 +22,7 @@ from scripts.evaluate_parents import parents
 from scripts.evaluate_reality import reality
 from scripts.evaluate_remedies import remedies
 from scripts.evaluate_samples import ddpm_samples
+from scripts.evaluate_steps import steps
 from scripts.evaluate_study import study
 from scripts.evaluate_survival import survival
 from scripts.evaluate_without import without
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
                       ("lamost", lamost_stars), ("choice", choice), ("cross", cross), ("without", without),
                       ("parents", parents), ("gain", gain), ("floor", floor), ("labels", labels),
                       ("mixture", mixture), ("laboratory", laboratory), ("samples", ddpm_samples), ("study", study),
-                      ("survival", survival), ("maps", maps), ("learning", learning),
+                      ("steps", steps), ("survival", survival), ("maps", maps), ("learning", learning),
                       ("estimators", control)):
         part = parts.add_parser(name, help=run.__doc__, formatter_class=defaults)
         part.set_defaults(run=run)

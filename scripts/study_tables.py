@@ -32,11 +32,16 @@ def resampled(values: npt.ArrayLike, of: object = np.median) -> float:
     return float(np.std([of(sample[p]) for p in pick]))
 
 
-def common(rows: pd.DataFrame, sample: str, asked: str = "supervised_ivar") -> pd.DataFrame:
-    """Rows of a sample about the stars that the method asked about the fewest stars answered, at each S/N."""
+def common(rows: pd.DataFrame, sample: str, asked: tuple[str, ...] = ("supervised_ivar", "dncnn")) -> pd.DataFrame:
+    """Rows of a sample about the stars that the first of these methods answered (the next where it answered none at an
+    S/N): networks are asked about the first stars of a sample, and all others are compared on these."""
     mine = rows[rows["sample"] == sample]
-    stars = mine.loc[mine["method"] == asked, ["star", "snr"]].drop_duplicates()
-    return mine.merge(stars, on=["star", "snr"])
+    kept = []
+    for _, part in mine.groupby("snr"):
+        there = next((m for m in asked if (part["method"] == m).any()), None)
+        if there is not None:
+            kept.append(part[part["star"].isin(part.loc[part["method"] == there, "star"])])
+    return pd.concat(kept, ignore_index=True) if kept else mine.iloc[:0]
 
 
 def errors(rows: pd.DataFrame) -> pd.DataFrame:

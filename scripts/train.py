@@ -124,7 +124,7 @@ def train(name: str, recipe: Recipe, args: argparse.Namespace, bank: Bank, real:
     resumed, seed = (folder / "state.safetensors").exists(), args.seed
     if resumed:  # the card may by now be the last sitting's own
         seed = kept_seed(folder / "config.json", seed)
-    elif args.warm:
+    elif args.warm and (args.out / f"{name}.safetensors").exists():
         state, _, card_before = checkpoint.load(args.out / f"{name}.safetensors")
         checkpoint.fill(task.module, state, name)
         seed = seed_after(seed, [card_before])

@@ -94,10 +94,10 @@ def test_draws_that_are_right_cover_68_percent_and_narrow_ones_less(rng):
 def test_only_stars_that_the_asked_method_answered_are_compared(rng):
     rows = made(rng)
     rows = rows[(rows["method"] == "wiener") | rows["star"].isin(["s1", "s2"])]
-    kept = study_tables.common(rows, "simulated", "new")
+    kept = study_tables.common(rows, "simulated", ("none", "new"))
     assert set(kept["star"]) == {"s1", "s2"}
     assert set(kept["method"]) == {"new", "wiener"}
-    assert study_tables.common(rows, "real", "new").empty
+    assert study_tables.common(rows, "real", ("new",)).empty
 
 
 def test_survival_and_paint_are_told_apart():
