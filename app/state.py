@@ -20,7 +20,8 @@ LEARNED, FILTER = "supervised", "wavelet"  #: of a first visit: the one of the l
 DRAWS = (8, 16, 32, 64, 128)  #: of the choice
 USUAL_DRAWS = 32
 #: methods to be had, but not at first: they repeat what the page shows anyway, crowd it, or take long
-LATER = ("noisy", "savgol", "pca", "wiener", "dps", "pigdm", "mmps")
+LATER = ("noisy", "savgol", "pca", "wiener", "dncnn", "dncnn_blind", "supervised", "supervised_ivar",
+         "supervised_mixture", "dps", "pigdm", "mmps")
 GUIDED = "dps"  #: the method that has a guidance strength
 STRENGTHS = (0.0, 0.001, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 1.0)  #: of the slider
 MAX_STRENGTH = 10.0

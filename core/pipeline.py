@@ -5,78 +5,25 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 
-from core import checkpoint
+from core import networks
 from core.data.instrument import WIDE, observe
 from core.metrics import table
 from core.metrics.lines import bridged
 from core.models.baselines import Noisy, SavitzkyGolay, Wavelet
-from core.models.conditioning import MMPS, PiGDM
-from core.models.denoiser import Denoiser
 from core.models.estimators import LabelEstimator, propagate
 from core.models.gaussian import PCA, Wiener
 from core.models.mixture_sampler import MixtureSampler
-from core.models.network import PlainDDPM, Preconditioned
-from core.models.noise_map import NoiseMap
 from core.models.observation import Observation, Reconstructor, check_draws
 from core.models.payne import typical
-from core.models.posterior import DPS, Diffusion
-from core.models.schedule import karras
 from core.models.templates import NATIVE, Templates
-from core.models.unet import UNetConfig
 from core.spectrum import LABELS, Array, Samples, Spectra, star_seed
-
-Network = TypeVar("Network", bound=Denoiser)
-
-
-def _placed(net: Network, device: str | None) -> Network:
-    """On the device asked for, or a GPU where there is one; its weights are not to be trained."""
-    return net.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval().requires_grad_(False)
-
-
-@lru_cache(maxsize=2)
-def denoiser(device: str | None = None) -> Preconditioned:
-    """The committed noise-map denoiser, on a GPU where there is one."""
-    with torch.inference_mode(False):  # DPS and its relatives differentiate through it
-        state, config, _ = checkpoint.load(checkpoint.path_of("denoiser"))
-        net = checkpoint.fill(Preconditioned(UNetConfig.of(config["unet"])), state, "denoiser")
-        return _placed(net, device)
-
-
-def exact(calls: int = 9, last: float = 0.01) -> NoiseMap:
-    """The exact posterior with the committed network."""
-    return NoiseMap(denoiser(), calls, last)
-
-
-@lru_cache(maxsize=1)
-def ddpm(device: str | None = None) -> PlainDDPM:
-    """The committed unconditional DDPM of the literature."""
-    with torch.inference_mode(False):
-        state, config, _ = checkpoint.load(checkpoint.path_of("ddpm"))
-        return _placed(checkpoint.fill(PlainDDPM(UNetConfig.of(config["unet"])), state, "ddpm"), device)
-
-
-def dps(strength: float = 0.03, steps: int = 100, normed: bool = True) -> DPS:
-    """DPS as published on the DDPM of the literature, with its guidance strength; respaced from 1000 steps."""
-    prior = ddpm()
-    return DPS(prior, strength, normed, steps, centre=prior.centre, unit=float(prior.scale))
-
-
-def pigdm(calls: int = 20) -> Diffusion:
-    """PiGDM on the noise-map denoiser at flat maps."""
-    return Diffusion(denoiser(), PiGDM, levels=karras(4.0, 1e-3, calls))
-
-
-def mmps(calls: int = 20) -> Diffusion:
-    """MMPS on the noise-map denoiser at flat maps."""
-    return Diffusion(denoiser(), MMPS, levels=karras(4.0, 1e-3, calls))
-
 
 #: Every method by name, and what builds it from its settings. A new method is one class and one line here.
 METHODS: dict[str, Callable[..., Reconstructor]] = {
@@ -86,11 +33,18 @@ METHODS: dict[str, Callable[..., Reconstructor]] = {
     "pca": PCA,
     "wiener": Wiener,
     "mixture": MixtureSampler,
-    "exact": exact,
-    "dps": dps,
-    "pigdm": pigdm,
-    "mmps": mmps,
+    "dncnn": networks.dncnn,
+    "supervised": networks.supervised,
+    "supervised_ivar": networks.supervised_ivar,
+    **networks.there(),
+    "exact": networks.exact,
+    "dps": networks.dps,
+    "pigdm": networks.pigdm,
+    "mmps": networks.mmps,
 }
+
+#: method -> the setting that may be named with it, as in `dps@0.01`
+NAMED = {"dps": "strength"}
 
 
 #: label -> quantity of the tidy table; velocities are measured, not inferred
@@ -98,16 +52,22 @@ NAMES = {"teff": "Teff", "logg": "logg", "feh": "[Fe/H]", "alpha_fe": "[alpha/Fe
 
 
 def build(method: str, **settings: Any) -> Reconstructor:
-    """The named method with its settings.
+    """The named method with its settings; `dps@0.01` names one of them too (NAMED).
 
     Raises:
         ValueError: unknown name (the nearest known one is given) or a setting the method does not have.
     """
-    if method not in METHODS:
-        near = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.0)[0]
+    name, at, value = method.partition("@")
+    if name not in METHODS or (at and name not in NAMED):
+        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.0)[0]
         raise ValueError(f"method {method!r} is unknown; did you mean {near!r}? Known: {', '.join(METHODS)}.")
+    if at:
+        try:
+            settings = {NAMED[name]: float(value), **settings}
+        except ValueError as error:
+            raise ValueError(f"method {method!r} names no {NAMED[name]}; write {name}@0.01, say.") from error
     try:
-        return METHODS[method](**settings)
+        return METHODS[name](**settings)
     except TypeError as error:
         raise ValueError(f"method {method!r} does not take {', '.join(settings)} so: {error}.") from error
 
@@ -123,15 +83,19 @@ def reconstruct(spectra: Spectra, method: str, draws: int = 1, seed: int = 0, **
         settings: of the method.
 
     Returns:
-        Samples with draws (draws, B, L) in units of the spectra's continuum.
+        Samples with draws (draws, B, L) in units of the spectra's continuum. Where a method answers to a question far
+        from what it was made for, origin["warnings"] says so, a sentence for each cause.
 
     Raises:
         ValueError: unknown method or setting, draws < 1, a star with no live pixel, an answer that is not finite.
     """
     check_draws(draws)
     with torch.inference_mode():
-        answer = build(method, **settings).sample(Observation.of(spectra), draws, seed)
+        built, asked = build(method, **settings), Observation.of(spectra)
+        answer, warned = built.sample(asked, draws, seed), built.warnings(asked)
     origin = {"method": method, "settings": settings, "seed": seed, "draws": draws}
+    if warned:
+        origin["warnings"] = warned
     return Samples(spectra.wave, np.asarray(answer.double().numpy()), method, origin)
 
 

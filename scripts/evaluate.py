@@ -17,11 +17,16 @@ from scripts.evaluate_judge import judge
 from scripts.evaluate_labels import control, labels
 from scripts.evaluate_laboratory import laboratory
 from scripts.evaluate_lamost import lamost_stars
+from scripts.evaluate_learning import learning
+from scripts.evaluate_maps import MAPS, maps
 from scripts.evaluate_mixture import mixture
 from scripts.evaluate_parents import parents
 from scripts.evaluate_reality import reality
 from scripts.evaluate_remedies import remedies
 from scripts.evaluate_samples import ddpm_samples
+from scripts.evaluate_steps import steps
+from scripts.evaluate_study import study
+from scripts.evaluate_survival import survival
 from scripts.evaluate_without import without
 from scripts.judge_pages import pages
 
@@ -40,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--nulls", type=int, default=400, help="other stars, on which the audit measures a method's null")
     out.add_argument("--snr", type=float, nargs="+", help="S/N to ask at; all without")
     out.add_argument("--draws", type=int, default=32, help="of each star, where a method draws")
+    out.add_argument("--first", type=int, help="of the simulated stars at each S/N only the first so many")
     out.add_argument("--slow", type=int, default=100, help="simulated stars at each S/N of methods that take long")
     out.add_argument("--slow-draws", type=int, default=8, help="draws of such methods")
     out.add_argument("--workers", type=int, default=2, help="processes")
@@ -53,7 +59,8 @@ def parser() -> argparse.ArgumentParser:
                       ("lamost", lamost_stars), ("choice", choice), ("cross", cross), ("without", without),
                       ("parents", parents), ("gain", gain), ("floor", floor), ("labels", labels),
                       ("mixture", mixture), ("laboratory", laboratory), ("samples", ddpm_samples), ("causes", causes),
-                      ("estimators", control), ("domain", domain)):
+                      ("study", study), ("steps", steps), ("survival", survival), ("maps", maps),
+                      ("learning", learning), ("estimators", control), ("domain", domain)):
         part = parts.add_parser(name, help=run.__doc__, formatter_class=defaults)
         part.set_defaults(run=run)
         if name == "floor":
@@ -61,6 +68,14 @@ def parser() -> argparse.ArgumentParser:
             part.add_argument("--minutes", type=float, default=60.0, help="after which no star is begun")
             part.add_argument("--colours", action="store_true", help="tell the curve of the data: the lower bound")
             part.add_argument("--understated", type=float, default=1.0, help="sigma is divided by it: the control")
+        if name == "survival":
+            part.add_argument("--lines-of", type=int, default=20, help="stars that lines are put into and taken from")
+        if name == "maps":
+            part.add_argument("--maps-of", type=int, default=20, help="stars under each noise map")
+            part.add_argument("--maps", nargs="+", choices=MAPS, help="which; all without")
+        if name == "learning":
+            part.add_argument("--kept", type=Path, default=ROOT / ".trueline" / "train",
+                              help="folder of trainings whose weights were kept on the way")
         if name == "mixture":
             part.add_argument("--stars-each", type=int, default=100, help="test stars at each S/N")
             part.add_argument("--checks-only", action="store_true", help="own truth and timing alone")

@@ -24,7 +24,7 @@ from core.models.network import Preconditioned, Told, true_noise
 from core.models.noise_map import NoiseMap
 from core.models.observation import Observation
 from core.models.precondition import Precondition
-from core.pipeline import denoiser
+from core.networks import denoiser
 from core.spectrum import Array, Spectra
 from scripts.cross_fit import kept
 from scripts.evaluate_remedies import stars_with_truth

@@ -23,16 +23,18 @@ from core.metrics.calibration import summary
 from core.models.estimators import RidgeLabels
 from core.pipeline import METHODS, build, evaluate, judged, reconstruct
 from core.spectrum import Samples
-from scripts.judge_origin import agreed, commit, record, write
-from scripts.judge_stars import SEED, SNR, Asked, real, simulated, split
+from scripts.judge_origin import agreed, commit, family, filed, record, write
+from scripts.judge_stars import SEED, SNR, Asked, foremost, real, simulated, split
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 WORK = ROOT / ".trueline" / "judge"  # finished pieces: a killed run goes on from them
 RIDGE = ROOT / "checkpoints" / "ridge.safetensors"
 _CHUNK = 25  # stars a piece
-SLOW = ("dps", "pigdm", "mmps")  # hundreds of network calls a draw: fewer stars of a sample
-NETWORKS = ("exact", *SLOW)  # on a GPU all stars of a sample are drawn at once, before they are measured
+_SUPERVISED = ("supervised", "supervised_ivar", "supervised_mixture")
+SLOW = ("dps", "pigdm", "mmps", *_SUPERVISED)  # tens to hundreds of network calls a draw: fewer stars of a sample
+#: on a GPU all stars of a sample are drawn at once, before they are measured
+NETWORKS = ("exact", "dncnn", "dncnn_blind", *SLOW)
 _RV_DRAWS = 8  # draws whose velocity is measured: 7 ms each
 _SCORES = ("rms", "mae", "bias", "ssim", "chi2", "coverage", "width")
 
@@ -97,12 +99,12 @@ def plan(samples: list[Asked], methods: list[str], draws: int, folder: Path,
     for file in folder.glob("*.table"):
         there.setdefault(_place(file), []).append(file)
     for method in methods:
-        number_of = slow[1] if method in SLOW else draws
-        origin = record(method, number_of, torch.cuda.is_available() and method in NETWORKS)
+        number_of = slow[1] if family(method) in SLOW else draws
+        origin = record(method, number_of, torch.cuda.is_available() and family(method) in NETWORKS)
         for asked in samples:
-            stars = min(len(asked.spectra), slow[0]) if method in SLOW else len(asked.spectra)
+            stars = min(len(asked.spectra), slow[0]) if family(method) in SLOW else len(asked.spectra)
             for first in range(0, stars, _CHUNK):
-                path = folder / f"{asked.sample}-{asked.library}-{asked.snr:.0f}-{method}-{first}"
+                path = folder / f"{asked.sample}-{asked.library}-{asked.snr:.0f}-{filed(method)}-{first}"
                 wanted, last = set(asked.spectra.stars[first : first + _CHUNK][: stars - first]), first + _CHUNK
                 if not any(_stars(file) == wanted for file in there.get(_place(path), [])):
                     tasks.append(Piece(asked, method, first, min(last, stars), number_of, path, origin))
@@ -126,7 +128,7 @@ def _drawn(tasks: list[Piece], folder: Path) -> Iterator[Piece]:
     at: tuple[int, str] | None = None
     file = None
     for one in tasks:
-        if torch.cuda.is_available() and one.method in NETWORKS:
+        if torch.cuda.is_available() and family(one.method) in NETWORKS:
             if at != (id(one.asked), one.method):
                 last = max(t.last for t in tasks if t.asked is one.asked and t.method == one.method)
                 answer = reconstruct(one.asked.spectra.select(np.arange(last)), one.method, one.draws, SEED)
@@ -160,7 +162,7 @@ def card(table: pd.DataFrame) -> pd.DataFrame:
 def samples_of(args: argparse.Namespace) -> list[Asked]:
     """All stars asked about; those of ../shared only where it is."""
     wanted = args.snr or SNR
-    out = [simulated(at, args.number) for at in wanted]
+    out = [foremost(simulated(at, args.number), getattr(args, "first", None)) for at in wanted]
     for name, folder, make in (("real", args.stars, lambda at: real(at, args.real, args.stars)),
                                ("lamost", args.lamost, lambda at: split(at, args.lamost))):
         if folder.exists():
@@ -183,13 +185,30 @@ def judge(args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [] if args.collect else plan(samples_of(args), methods, args.draws, folder, (args.slow, args.slow_draws))
     start = time.time()
+    run(tasks, args.workers, folder)
+    if not args.no_table:
+        collect(methods, folder, round(time.time() - start))
+
+
+def run(tasks: list[Piece], workers: int, folder: Path) -> None:
+    """Make pieces in processes."""
     # spawn: a forked child of a process that holds a GPU cannot use it, or hangs
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(_job, one) for one in _drawn(tasks, folder)]
         for job in tqdm(as_completed(jobs), total=len(jobs), unit="piece"):
             job.result()
-    if not args.no_table:
-        collect(methods, folder, round(time.time() - start))
+
+
+def gathered(files: list[Path], methods: list[str]) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Rows of finished pieces, failures, and what each method's rows hang on.
+
+    Raises:
+        ValueError: pieces of one method made with different checkpoints.
+    """
+    of = {m: [f for f in files if f.name.split("-")[3] == filed(m)] for m in methods}
+    origins = {m: agreed(of[m], m) for m in methods if of[m]}
+    failed = pd.concat([pd.read_parquet(f.with_suffix(".failed")) for f in files], ignore_index=True).drop_duplicates()
+    return _newest(files), failed, origins
 
 
 def collect(methods: list[str], folder: Path, seconds: int = 0) -> None:
@@ -201,13 +220,11 @@ def collect(methods: list[str], folder: Path, seconds: int = 0) -> None:
     Raises:
         ValueError: no pieces, or pieces of one method made with different checkpoints.
     """
-    files = [f for f in sorted(folder.glob("*.table")) if f.name.split("-")[3] in methods]
+    files = [f for f in sorted(folder.glob("*.table")) if f.name.split("-")[3] in {filed(m) for m in methods}]
     if not files:
         raise ValueError(f"{folder} holds no piece of {', '.join(methods)}; judge first, or name another --pieces.")
-    methods = [m for m in methods if any(f.name.split("-")[3] == m for f in files)]
-    origins = {m: agreed([f for f in files if f.name.split("-")[3] == m], m) for m in methods}
-    table = _newest(files)
-    failed = pd.concat([pd.read_parquet(f.with_suffix(".failed")) for f in files], ignore_index=True).drop_duplicates()
+    table, failed, origins = gathered(files, methods)
+    methods = list(origins)
     whole, summed, lost = slim(table), card(table).round(5), failed
     before: dict[str, object] = {}
     still: set[str] = set()  # methods of which older rows stay

@@ -26,7 +26,7 @@ from core.metrics.samples import copying, energy, features, one_by_one
 from core.models.mixture import Mixture
 from core.models.precondition import Precondition
 from core.models.templates import NATIVE, Templates
-from core.pipeline import ddpm
+from core.networks import ddpm
 from core.spectrum import Array
 from core.training.feed import chunk
 from core.training.stars import RealStars

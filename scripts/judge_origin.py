@@ -26,6 +26,8 @@ COMMON = ("emulator", "library", "noise", "reality", "ridge", "sky")
 #: method -> what it answers with besides; one that is not here hangs on every file
 OWN: dict[str, tuple[str, ...]] = {
     "noisy": (), "savgol": (), "wavelet": (), "pca": ("gaussian",), "wiener": ("gaussian",), "mixture": ("mixture",),
+    "dncnn": ("dncnn",), "dncnn_blind": ("dncnn_blind",), "supervised": ("supervised",),
+    "supervised_ivar": ("supervised_ivar",), "supervised_mixture": ("supervised_mixture", "mixture"),
     "exact": ("denoiser", "mixture"), "dps": ("ddpm",), "pigdm": ("denoiser", "mixture"),
     "mmps": ("denoiser", "mixture"),
 }  # fmt: skip
@@ -52,8 +54,19 @@ def commit(root: Path = ROOT) -> tuple[str, bool | str]:
     return (told.removesuffix("-dirty"), told.endswith("-dirty")) if told else (UNKNOWN, UNKNOWN)
 
 
+def family(method: str) -> str:
+    """The method without the setting named with it: dps of dps@0.01."""
+    return method.partition("@")[0]
+
+
+def filed(method: str) -> str:
+    """The method as it stands in the name of a piece, where a point begins the suffix."""
+    return method.replace(".", "_")
+
+
 def hashes(method: str) -> dict[str, str]:
     """First 16 digits of the sha256 of each checkpoint that a method's rows hang on."""
+    method = family(method)
     names = sorted({*COMMON, *OWN[method]}) if method in OWN else sorted(f.stem for f in CHECKPOINTS.glob("*.saf*"))
     files = [CHECKPOINTS / f"{name}.safetensors" for name in names]
     return {f.name: digest(f)[:16] if f.exists() else "missing" for f in files}

@@ -46,14 +46,21 @@ class Asked:
                              "divides; leave it out of them.")
 
 
-def simulated(at: float, number: int) -> Asked:
-    """Stars of the simulator with reality factors, LAMOST's noise and gaps."""
+def simulated(at: float, number: int, seed: int = SEED) -> Asked:
+    """Stars of the simulator with reality factors, LAMOST's noise and gaps; of another seed, for what is chosen."""
     templates = Templates()
     simulator = Simulator(templates, NATIVE, NoiseModel.load(), templates.emulator.nearest, Reality.load())
-    stars = simulator.draw(number, np.random.default_rng([SEED, int(at)]), at)
+    stars = simulator.draw(number, np.random.default_rng([seed, int(at)]), at)
     meta = stars.spectra.meta.assign(star=[f"simulated-{int(at)}-{i}" for i in range(number)])
     labels = np.column_stack([stars.labels[:, 1:5], meta["rv"].to_numpy(float)])
     return Asked("simulated", at, replace(stars.spectra, meta=meta), stars.truth, labels)
+
+
+def foremost(asked: Asked, number: int | None) -> Asked:
+    """The first so many stars of a sample, all of them for None: the same stars, for a star depends on how many are
+    drawn with it."""
+    part = np.arange(len(asked.spectra))[:number]
+    return replace(asked, spectra=asked.spectra.select(part), truth=asked.truth[part], labels=asked.labels[part])
 
 
 def real(at: float, number: int, folder: Path) -> list[Asked]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from core import checkpoint
+from core.data.pairs import from_folder
 from core.models.mixture import Mixture
 from core.models.network import PlainDDPM, modules_of
 from core.models.precondition import Precondition
@@ -27,10 +28,14 @@ from core.models.schedule import respaced
 from core.models.unet import UNet
 from core.training.feed import Bank, Feed
 from core.training.loop import Run, TrainConfig, fit, settle
+from core.training.repeats import members
 from core.training.stars import RealStars
-from core.training.tasks import DDPMTask, DenoiserTask, DnCNNTask, SupervisedTask, Task
+from core.training.tasks import DDPMTask, DenoiserTask, DnCNNTask, PairsTask, SupervisedTask, Task
+from scripts.declare_noise import told
 
 ROOT = Path(__file__).resolve().parents[1]
+_TOLD = 3000  # noise maps of a training that its card tells the range of
+_FIRST_KEPT = 10_000  # spectra seen at the first weights that --keep keeps
 EPOCH = 20_000  #: spectra: what the literature calls an epoch (spec-DDPM has 20,000 pairs); here none is seen twice
 DATA = ("library", "emulator", "reality", "noise", "mixture")  # checkpoints that the stars come from
 NAMES = ("denoiser", "ddpm", "supervised", "supervised_ivar", "supervised_mixture", "dncnn", "dncnn_blind")
@@ -114,10 +119,12 @@ def train(name: str, recipe: Recipe, args: argparse.Namespace, bank: Bank, real:
     folder = args.folder / name
     task = build(name, real, bank.excess[: bank.count][:20_000].float() + 1.0)
     task.module.to(device).train()
+    if args.pairs is not None and isinstance(task, PairsTask):
+        task.repeats = members(args.pairs, device)
     resumed, seed = (folder / "state.safetensors").exists(), args.seed
     if resumed:  # the card may by now be the last sitting's own
         seed = kept_seed(folder / "config.json", seed)
-    elif args.warm:
+    elif args.warm and (args.out / f"{name}.safetensors").exists():
         state, _, card_before = checkpoint.load(args.out / f"{name}.safetensors")
         checkpoint.fill(task.module, state, name)
         seed = seed_after(seed, [card_before])
@@ -129,8 +136,14 @@ def train(name: str, recipe: Recipe, args: argparse.Namespace, bank: Bank, real:
         bank.grow(wait=device.type == "cpu")
         return bank.sample(recipe.batch, generator)
 
+    mark = [_FIRST_KEPT]
+
     def look(run: Run) -> None:
         at = int(run.progress * 50)
+        if args.keep and run.step * recipe.batch >= mark[0]:  # for `evaluate learning`
+            kept = folder / f"seen-{run.step * recipe.batch}.safetensors"
+            checkpoint.save_state({"weights": modules_of(task.module)}, kept)
+            mark[0] = 2 * run.step * recipe.batch
         if isinstance(task, DDPMTask) and at % 10 == 0:
             np.savez_compressed(folder / f"samples-{at:02d}.npz",
                                 flux=samples(task.module, 16, 0).half().cpu().numpy())
@@ -146,6 +159,12 @@ def train(name: str, recipe: Recipe, args: argparse.Namespace, bank: Bank, real:
             "losses": {k: round(v, 5) for k, v in (lines[-1] if lines else {}).items()},
             "recipe": {"name": args.recipe, "batch": recipe.batch, "rate": recipe.rate, "seed": seed,
                        "seed_of_stars": bank.feed.seed, "warm": args.warm}}
+    if isinstance(task, PairsTask):
+        seen = bank.sigma[: bank.count][:_TOLD].float()
+        if task.repeats is not None:
+            seen = torch.cat([seen, task.repeats.sigma])
+            card["pairs"] = {"repeats": len(task.repeats.y), "share": 0.5}
+        card["noise"] = told(seen.cpu().numpy(), "maps of the training itself")
     net = task.module.net
     config_of = {"unet": net.config.as_dict()} if isinstance(net, UNet) else {}
     checkpoint.save(modules_of(task.module), config_of, card, args.out / f"{name}.safetensors")
@@ -169,6 +188,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="highest learning rate")
     parser.add_argument("--warm", action="store_true",
                         help="begin with the weights of the checkpoint that is there, on other stars and noise")
+    parser.add_argument("--keep", action="store_true", help="weights at each doubling of spectra seen, in --folder")
+    parser.add_argument("--pairs", type=Path, metavar="FOLDER", help="of LAMOST files: stars observed twice are half "
+                        "of each batch (supervised networks, DnCNN)")
     parser.add_argument("--folder", type=Path, default=ROOT / ".trueline" / "train", help="logs and states")
     parser.add_argument("--out", type=Path, default=checkpoint.FOLDER)
     args = parser.parse_args()
@@ -176,6 +198,12 @@ def main() -> None:
     for name, _ in wanted:
         if name not in NAMES:
             parser.error(f"no network is called {name!r}; known: {', '.join(NAMES)}")
+        if args.pairs is not None and name in ("denoiser", "ddpm"):
+            parser.error(f"{name} is not trained on pairs; leave out --pairs")
+    try:
+        args.pairs = None if args.pairs is None else from_folder(args.pairs)
+    except ValueError as error:
+        parser.error(str(error))
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(auto if args.device == "auto" else args.device)
     base = RECIPES[args.recipe]

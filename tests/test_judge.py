@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core import networks
 from core.metrics.table import rows_of
 from core.pipeline import METHODS, reconstruct
 from scripts import evaluate_judge, judge_pages
@@ -144,7 +145,7 @@ def test_an_unknown_method_is_refused_before_anything_is_computed(monkeypatch):
 def test_slow_methods_are_asked_about_fewer_stars_and_for_fewer_draws(asked, tmp_path):
     pieces = evaluate_judge.plan([asked], ["noisy", "dps", "exact"], 32, tmp_path, slow=(2, 4))
     assert [(p.method, p.last, p.draws) for p in pieces] == [("noisy", 3, 32), ("dps", 2, 4), ("exact", 3, 32)]
-    assert set(evaluate_judge.SLOW) < set(evaluate_judge.NETWORKS) < set(METHODS)
+    assert set(evaluate_judge.SLOW) < set(evaluate_judge.NETWORKS) < {*METHODS, *networks.OPTIONAL}
 
 
 def test_draws_made_beforehand_are_measured_like_those_made_on_the_spot(asked, tmp_path):

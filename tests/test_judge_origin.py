@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from test_contract import QUICK
 
+from core import networks
 from core.pipeline import METHODS
 from scripts import evaluate_judge, judge_origin
 from scripts.judge_origin import NOT_RECORDED, ROOT, UNKNOWN, commit, record
@@ -146,7 +147,7 @@ def test_the_commit_comes_from_git_or_from_the_environment_or_is_unknown(tmp_pat
 def test_a_method_nobody_listed_hangs_on_every_checkpoint():
     every = {f.name for f in judge_origin.CHECKPOINTS.glob("*.safetensors")}
     assert set(record("new", 1, False)["checkpoints"]) == every
-    assert set(judge_origin.OWN) == set(METHODS)
+    assert set(METHODS) == set(judge_origin.OWN) - set(networks.OPTIONAL) | set(networks.there())
 
 
 _ASK = """
@@ -154,12 +155,15 @@ import json, sys
 from pathlib import Path
 from core.models.estimators import RidgeLabels
 from core.models.samplers import Diverged
-from core.pipeline import ddpm, judged, reconstruct
+from core.networks import ddpm
+from core.pipeline import METHODS, judged, reconstruct
 from scripts.judge_origin import CHECKPOINTS, hashes
 from scripts.judge_stars import simulated
 quick = json.loads(sys.argv[1])
 asked = None
-for method in ("noisy", "pca", "wiener", "dps", "mixture", "mmps", "pigdm", "exact"):
+optional = [m for m in ("dncnn_blind", "supervised_mixture") if m in METHODS]
+for method in ("noisy", "pca", "wiener", "dncnn", "supervised", "supervised_ivar", *optional, "dps", "mixture", "mmps",
+               "pigdm", "exact"):
     away = [f for f in CHECKPOINTS.glob("*.safetensors") if f.name not in hashes(method)]
     for file in away:
         file.rename(file.with_suffix(".away"))

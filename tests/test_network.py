@@ -20,7 +20,7 @@ from core.models.network import PlainDDPM, Preconditioned, Told, modules_of, tru
 from core.models.precondition import Precondition
 from core.models.templates import NATIVE, Templates
 from core.models.unet import PATCH, UNetConfig
-from core.pipeline import ddpm, denoiser
+from core.networks import ddpm, denoiser
 from core.training.stars import correlated
 
 TINY = UNetConfig(inputs=5, outputs=2, scalars=3, width=(8, 12), heads=2, embedding=16)

@@ -13,7 +13,8 @@ from test_contract import QUICK
 from core.data.grid import WAVE
 from core.models.observation import Observation, Reconstructor
 from core.models.samplers import Diverged
-from core.pipeline import METHODS, build, ddpm, denoiser, reconstruct
+from core.networks import ddpm, denoiser
+from core.pipeline import METHODS, build, reconstruct
 from core.spectrum import Kernel, Spectra
 
 

@@ -29,7 +29,7 @@ def question(n: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_variant_is_shown_its_channels_and_answers_for_each_pixel(variant):
     model = ConditionalDDPM(variant, TINY).eval()
     y, sigma = question()
-    condition = model.condition(y, sigma, torch.ones_like(y) if "mean" in CHANNELS[variant] else None)
+    condition = model.condition(y, sigma)
     assert condition.shape == (3, len(CHANNELS[variant]), N_PIXELS)
     assert torch.isfinite(condition).all()
     assert model.net.config.inputs == 1 + len(CHANNELS[variant])
@@ -42,17 +42,16 @@ def test_a_variant_is_shown_its_channels_and_answers_for_each_pixel(variant):
 @torch.no_grad()
 def test_what_it_is_shown_is_what_was_measured():
     centre = torch.linspace(0.9, 1.1, N_PIXELS)
-    model = ConditionalDDPM("supervised_mixture", TINY, centre, 0.2)
+    model = ConditionalDDPM("supervised_ivar", TINY, centre, 0.2)
     y, sigma = question()
-    shown, level, mask, mean = model.condition(y, sigma, 2 * centre.expand(3, -1)).unbind(1)
+    shown, level, mask = model.condition(y, sigma).unbind(1)
     live = torch.isfinite(sigma)
     torch.testing.assert_close(shown[live], ((y - centre) / 0.2)[live])
     assert not shown[~live].any()
     assert torch.equal(mask, live.float())
     assert level[~live].min() > level[live].max()  # a dead pixel is noisier than any live one
-    torch.testing.assert_close(mean, (centre / 0.2).expand(3, -1))
     other = torch.where(live, y, 99.0)  # what lies in a dead pixel does not matter
-    assert torch.equal(model.condition(other, sigma, y), model.condition(y, sigma, y))
+    assert torch.equal(model.condition(other, sigma), model.condition(y, sigma))
 
 
 @torch.no_grad()

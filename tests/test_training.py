@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from core.data.grid import N_PIXELS
 from core.models.network import PlainDDPM, Preconditioned
-from core.models.supervised import ConditionalDDPM, DnCNN
+from core.models.supervised import AroundMixture, ConditionalDDPM, DnCNN
 from core.models.unet import UNet, UNetConfig
 from core.training.loop import Run, TrainConfig, fit
 from core.training.stars import correlated, in_uncertain_units, noise_levels
@@ -252,7 +252,7 @@ def test_uncertain_units_change_stars_by_as_much_as_said(real):
 
 TASKS = {"denoiser": (DenoiserTask, Preconditioned), "ddpm": (DDPMTask, PlainDDPM),
          "supervised": (SupervisedTask, ConditionalDDPM), "supervised_ivar": (SupervisedTask, ConditionalDDPM),
-         "supervised_mixture": (SupervisedTask, ConditionalDDPM), "dncnn": (DnCNNTask, DnCNN),
+         "supervised_mixture": (SupervisedTask, AroundMixture), "dncnn": (DnCNNTask, DnCNN),
          "dncnn_blind": (DnCNNTask, DnCNN)}
 
 

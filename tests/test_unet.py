@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from core.models.network import PlainDDPM, Preconditioned, run
-from core.models.supervised import CHANNELS, ConditionalDDPM
+from core.models.supervised import CHANNELS, AroundMixture, ConditionalDDPM
 from core.models.unet import PATCH, UNet, UNetConfig, sinusoids
 
 TINY = UNetConfig(inputs=3, outputs=2, scalars=2, width=(8, 12, 16), heads=2, embedding=16)
@@ -116,6 +116,10 @@ def test_it_has_at_most_eight_million_weights(config):
 @pytest.mark.parametrize("variant", CHANNELS)
 def test_the_supervised_ones_are_no_larger(variant):
     assert sum(p.numel() for p in ConditionalDDPM(variant).parameters()) <= 8e6
+
+
+def test_nor_is_the_one_around_the_mixture():
+    assert sum(p.numel() for p in UNet(AroundMixture.CONFIG).parameters()) <= 8e6
 
 
 @pytest.mark.parametrize("length", [STRIDE - 1, STRIDE + PATCH, 3841])

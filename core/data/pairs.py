@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import pandas as pd
 from astropy import units
 from astropy.coordinates import SkyCoord, search_around_sky
 
-from core.data import grid
+from core.data import grid, lamost
 from core.data.noise import snr
 from core.spectrum import Array, Spectra
 
@@ -181,6 +182,19 @@ def from_repeats(spectra: Spectra, max_sep_arcsec: float = 3.0, min_ratio: float
         raise ValueError(f"no star has two observations within {max_sep_arcsec:g} arcsec whose S/N differ by a factor "
                          f"of {min_ratio:g}; give more spectra or lower min_ratio.")
     return align(spectra.select(best["low"].to_numpy()), spectra.select(best["high"].to_numpy()), max_sep_arcsec)
+
+
+def from_folder(folder: str | Path, max_sep_arcsec: float = 3.0, min_ratio: float = 2.0) -> Pairs:
+    """Option A on a folder of LAMOST files: `from_repeats` of every file that can be read.
+
+    Raises:
+        ValueError: no file that can be read (with each one's reason), or no star observed twice.
+    """
+    spectra, refused = lamost.read_folder(folder, progress=False)
+    if not len(spectra):
+        reasons = "; ".join(f"{row.file}: {row.reason}" for row in refused.head(3).itertuples())
+        raise ValueError(f"{folder} holds no spectrum that can be read ({reasons}).")
+    return from_repeats(spectra, max_sep_arcsec, min_ratio)
 
 
 def from_clean(clean: Spectra | npt.ArrayLike, noise: Noise, seed: int) -> Pairs:

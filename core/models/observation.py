@@ -116,6 +116,10 @@ class Reconstructor(ABC):
             ValueError: n < 1.
         """
 
+    def warnings(self, observation: Observation) -> list[str]:
+        """Why the answer to this question may be worth less than it looks, a sentence each; none by default."""
+        return []
+
 
 def check_draws(n: int) -> None:
     """Refuse to make no draws."""

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from core.models.mixture import Mixture
 from core.models.network import PlainDDPM, run
-from core.models.unet import UNetConfig
+from core.models.precondition import Precondition
+from core.models.schedule import linear_beta
+from core.models.unet import UNet, UNetConfig
 
-#: what a variant is shown beside x_t: the spectrum; its noise map and mask; the mixture's posterior mean
+#: what a variant is shown beside x_t: the spectrum; its noise map and mask
 CHANNELS: dict[str, tuple[str, ...]] = {
     "supervised": ("y",),
     "supervised_ivar": ("y", "log_sigma", "mask"),
-    "supervised_mixture": ("y", "log_sigma", "mask", "mean"),
 }
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a conditional network is asked about B observations.
+
+    Args:
+        condition: (B, C, L) channels; centre, scale: clean spectra are centre + scale u, each (B, L) or broadcast to
+            it, with u near N(0, 1): the network's diffusion is in u.
+    """
+
+    condition: Tensor
+    centre: Tensor
+    scale: Tensor
+
+
+def level_of(sigma: Tensor) -> Tensor:
+    """The noise map as a channel: near 0 at S/N 20, 1.5 in dead pixels."""
+    live = torch.isfinite(sigma)
+    return torch.where(live, (torch.where(live, sigma, 1.0).log() + 3) / 2, 1.5)
 
 
 class ConditionalDDPM(PlainDDPM):
@@ -39,19 +61,67 @@ class ConditionalDDPM(PlainDDPM):
         super().__init__(wanted, centre, scale)
         self.variant = variant
 
-    def condition(self, y: Tensor, sigma: Tensor, mean: Tensor | None = None) -> Tensor:
+    def condition(self, y: Tensor, sigma: Tensor) -> Tensor:
         """(N, C, L) channels about observations y (N, L) with noise maps sigma (N, L), infinite in dead pixels."""
         live = torch.isfinite(sigma)
         channel = {"y": torch.where(live, (y - self.centre) / self.scale, 0.0).clamp(-30, 30),
-                   "log_sigma": torch.where(live, (torch.where(live, sigma, 1.0).log() + 3) / 2, 1.5),
-                   "mask": live.float()}
-        if mean is not None:
-            channel["mean"] = (mean - self.centre) / self.scale
+                   "log_sigma": level_of(sigma), "mask": live.float()}
         return torch.stack([channel[name] for name in CHANNELS[self.variant]], 1)
+
+    def question(self, y: Tensor, sigma: Tensor, rho: Tensor | None = None, quick: bool = False) -> Question:
+        """What is asked about observations (N, L); rho and quick are AroundMixture's."""
+        return Question(self.condition(y, sigma), self.centre, self.scale)
 
     def eps_given(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """The noise in x_t (N, L) at steps t (N,), given the condition's channels (N, C, L)."""
         return run(self.net, torch.cat([x_t[:, None], condition], 1), (t / 250.0)[:, None])[:, 0]
+
+
+class AroundMixture(nn.Module):
+    """The fair rival: a conditional diffusion that is given the mixture's posterior, mean m and deviation s, and draws
+    the star around it, u = (x0 - m) / s. eps = sqrt(1 - abar) x_t + sqrt(abar) F (v-prediction: Salimans & Ho 2022,
+    arXiv:2202.00512, appendix D), F = 0 in an untrained network: its draws are then N(m, s^2), pixel by pixel. What it
+    has to learn is how pixels go together, and where the mixture is wrong.
+
+    It is shown (y - m) / sqrt(sigma^2 + s^2), m - 1, log s, log sigma, and 1 where something was measured.
+
+    Args:
+        config: of the network; precondition: of another mixture; the committed one by default.
+    """
+
+    CONFIG = UNetConfig(inputs=6, outputs=1, scalars=1)
+    alpha_bar: Tensor
+
+    def __init__(self, config: UNetConfig | None = None, precondition: Precondition | None = None) -> None:
+        super().__init__()
+        self.net = UNet(config or self.CONFIG)
+        self.precondition = Precondition(Mixture.load()) if precondition is None else precondition
+        self.register_buffer("alpha_bar", linear_beta(), persistent=False)
+
+    def question(self, y: Tensor, sigma: Tensor, rho: Tensor | None = None, quick: bool = False) -> Question:
+        """What is asked about observations (N, L) with noise of correlation rho (2,).
+
+        Args:
+            quick: the star's place by a quick look (in training), not by the whole evidence: a fifth of the time.
+        """
+        known = self.precondition
+        place = known.locate(y, sigma) if quick else known.search(y, sigma, rho)
+        settled = known.settle(y, sigma, place)
+        m, s = (part[0] for part in settled.moments(y[None], settled.at(sigma, rho)))
+        live = torch.isfinite(sigma)
+        noise = torch.where(live, sigma, 1.0)
+        gap = torch.where(live, (y - m) / (noise**2 + s**2).sqrt(), 0.0).clamp(-30, 30)
+        shown = [gap, m - 1.0, (s.log() + 5) / 2, level_of(sigma), live.float()]
+        return Question(torch.stack(shown, 1), m, s)
+
+    def v(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """F: sqrt(abar) eps - sqrt(1 - abar) u of x_t (N, L) at steps t (N,)."""
+        return run(self.net, torch.cat([x_t[:, None], condition], 1), (t / 250.0)[:, None])[:, 0]
+
+    def eps_given(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """The noise in x_t (N, L) at steps t (N,), given the condition's channels (N, C, L)."""
+        a = self.alpha_bar[t.round().long()].float()[:, None]
+        return (1 - a).sqrt() * x_t + a.sqrt() * self.v(x_t, t, condition)
 
 
 STARS = 0.2  #: [continuum] by which stars differ from the continuum, about
@@ -92,7 +162,7 @@ class DnCNN(nn.Module):
         unit = (STARS**2 + spread).sqrt()
         channels = [(rows - 1.0) / unit]
         if self.sigma:
-            channels += [torch.where(live, (torch.where(live, sigma, 1.0).log() + 3) / 2, 1.5), live.float()]
+            channels += [level_of(sigma), live.float()]
         with torch.autocast(y.device.type, torch.bfloat16, enabled=y.is_cuda):
             noise = self.net(torch.stack(channels, 1)[:, :, None].contiguous(memory_format=torch.channels_last))
         out: Tensor = rows - unit * noise[:, 0, 0].float()

@@ -31,7 +31,8 @@ OWN = 0.8
 
 
 @lru_cache(maxsize=1)
-def _simulator() -> Simulator:
+def simulator() -> Simulator:
+    """The simulator of training, made once a process."""
     torch.set_num_threads(1)
     templates = Templates()
     return Simulator(templates, NATIVE, NoiseModel.load(), templates.emulator.nearest, Reality.load(),
@@ -40,7 +41,7 @@ def _simulator() -> Simulator:
 
 def chunk(seed: int, number: int, size: int) -> Batch:
     """Worker: chunk `number` of an endless, seeded list of chunks."""
-    return batch(_simulator(), size, np.random.default_rng([seed, number]))
+    return batch(simulator(), size, np.random.default_rng([seed, number]))
 
 
 class Feed:

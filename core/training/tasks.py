@@ -11,7 +11,8 @@ from torch.nn import functional
 from core.data.grid import N_PIXELS
 from core.data.noise import LAMOST_NOISE
 from core.models.network import PlainDDPM, Preconditioned
-from core.models.supervised import CHANNELS, STARS, ConditionalDDPM, DnCNN
+from core.models.supervised import STARS, AroundMixture, ConditionalDDPM, DnCNN
+from core.training.repeats import Members, between, first_step
 from core.training.stars import REAL, UNIT, UNIT_OPEN, RealStars, correlated, in_uncertain_units, noise_levels
 
 _NEAR = 15  # pixels over which the misfit that softens the loss is averaged
@@ -100,40 +101,55 @@ class DDPMTask(Task):
 
 
 class PairsTask(Task):
-    """What the supervised networks share: pairs of a clean star and the same star observed with LAMOST's noise."""
+    """What the supervised networks share: pairs of a clean star and the same star observed with LAMOST's noise.
 
-    def pair(self, clean: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Truth and observation, each (n, L)."""
+    With `repeats`, half of each batch are repeat observations of real stars instead.
+    """
+
+    repeats: Members | None = None
+
+    def pair(self, clean: Tensor, sigma: Tensor, generator: torch.Generator) -> Members:
+        """n pairs for n clean stars and noise maps."""
         truth = self.stars(clean, generator)
         rho = torch.tensor(LAMOST_NOISE.rho, device=clean.device).expand(len(clean), 2)
-        y = truth + correlated(sigma, rho, generator)
-        return truth, torch.where(torch.isfinite(sigma), y, 1.0)
+        y = torch.where(torch.isfinite(sigma), truth + correlated(sigma, rho, generator), 1.0)
+        made = Members(truth, torch.zeros_like(truth), y, sigma)
+        if self.repeats is None:
+            return made
+        half = torch.arange(len(truth) // 2, device=clean.device)
+        pick = torch.randint(len(self.repeats.y), (len(truth) - len(half),), device=clean.device, generator=generator)
+        return made.rows(half).followed(self.repeats.rows(pick))
 
 
 class SupervisedTask(PairsTask):
-    """Mean square of eps - eps(x_t, t | y) at a uniform step (spec-DDPM)."""
+    """Mean square of eps - eps(x_t, t | y) at a uniform step (spec-DDPM); of v around the mixture (AroundMixture)."""
 
     def __init__(self, real: RealStars, variant: str, centre: Tensor | None = None, scale: float = 0.2) -> None:
         super().__init__(real)
-        self.module: ConditionalDDPM = ConditionalDDPM(variant, centre=centre, scale=scale)
+        self.module: ConditionalDDPM | AroundMixture = (
+            AroundMixture(precondition=real.precondition) if variant == "supervised_mixture"
+            else ConditionalDDPM(variant, centre=centre, scale=scale))
 
     def loss(self, clean: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         model = self.module
         with torch.no_grad():
-            truth, y = self.pair(clean, sigma, generator)
-            mean = None
-            if "mean" in CHANNELS[model.variant]:
-                precondition = self.real.precondition
-                settled = precondition.settle(y, sigma, precondition.locate(y, sigma))
-                rho = torch.tensor(LAMOST_NOISE.rho, device=y.device)
-                mean = settled.moments(y[None], settled.at(sigma, rho))[0][0]
-            condition = model.condition(y, sigma, mean)
-            u = (truth - model.centre) / model.scale
-            t = torch.randint(len(model.alpha_bar), (len(u),), device=u.device, generator=generator)
+            pair = self.pair(clean, sigma, generator)
+            asked = model.question(pair.y, pair.sigma, torch.tensor(LAMOST_NOISE.rho, device=clean.device), quick=True)
+            u, own = (pair.truth - asked.centre) / asked.scale, pair.left / asked.scale
+            n, last, device = len(u), len(model.alpha_bar), u.device
+            level = ((1 - model.alpha_bar) / model.alpha_bar).sqrt()
+            begin = first_step(own, level)
+            t = begin + (torch.rand(n, device=device, generator=generator) * (last - begin)).long()
             a = model.alpha_bar[t].float()[:, None]
-            eps = torch.randn(len(u), N_PIXELS, device=u.device, generator=generator)
-        error = (model.eps_given(a.sqrt() * u + (1 - a).sqrt() * eps, t.float(), condition) - eps) ** 2
-        return error.mean(), {}
+            w = between(own, level[t].float()[:, None])
+            z = torch.randn(n, N_PIXELS, device=device, generator=generator)
+            x_t = a.sqrt() * torch.where(torch.isfinite(own), u, 0.0) + (1 - a).sqrt() * torch.where(
+                torch.isfinite(own), w.sqrt(), 1.0) * z
+        error = (w.sqrt() * model.eps_given(x_t, t.float(), asked.condition) - z) ** 2
+        if isinstance(model, AroundMixture):  # of v: (eps - eps')^2 = abar (v - v')^2
+            error = error / a
+        told = (w > 0).float()
+        return (error * told).sum() / told.sum(), {}
 
 
 _FINE = 0.01  # deviation [continuum] below which the loss asks for no more: a network of one scale holds no star finer
@@ -151,10 +167,11 @@ class DnCNNTask(PairsTask):
 
     def loss(self, clean: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
-            truth, y = self.pair(clean, sigma, generator)
-            live = torch.isfinite(sigma)
-            noise = torch.where(live, sigma, 1.0) ** 2
+            pair = self.pair(clean, sigma, generator)
+            live = torch.isfinite(pair.sigma)
+            noise = torch.where(live, pair.sigma, 1.0) ** 2
             unit = torch.where(live, noise * STARS**2 / (noise + STARS**2), STARS**2) + _FINE**2
-            start = (y - truth) ** 2 / unit
-        error = (self.module(y, sigma) - truth) ** 2 / unit
+            unit = unit + pair.left**2  # the better member's own noise: independent, so the minimum stays
+            start = (pair.y - pair.truth) ** 2 / unit
+        error = (self.module(pair.y, pair.sigma) - pair.truth) ** 2 / unit
         return error.mean(), {"noisy": start.mean()}
