@@ -27,7 +27,8 @@ from app.summary import answer_of
 from core.cache import Cache
 from core.data import noise
 from core.metrics import fidelity
-from core.question import WEIGHTS, Question
+from core.question import Question
+from core.question import methods as known
 from core.spectrum import Array, Spectra
 
 #: of each method unless asked otherwise; a filter repeats its one answer, so the page need not know which is which
@@ -51,7 +52,7 @@ def methods() -> tuple[str, ...]:
         from core import pipeline  # here: a page whose answers are kept does without PyTorch
 
         return tuple(pipeline.METHODS)
-    return tuple(WEIGHTS)
+    return known()
 
 
 @st.cache_resource(show_spinner=False)

@@ -21,9 +21,13 @@ from core.spectrum import Spectra
 #: not here hangs on all of them. Here, and not there, because this module is read without PyTorch.
 WEIGHTS: dict[str, tuple[str, ...]] = {
     "noisy": (), "savgol": (), "wavelet": (), "pca": ("gaussian",), "wiener": ("gaussian",), "mixture": ("mixture",),
+    "dncnn": ("dncnn",), "supervised": ("supervised",), "supervised_ivar": ("supervised_ivar",),
+    "supervised_mixture": ("supervised_mixture", "mixture"), "dncnn_blind": ("dncnn_blind",),
     "exact": ("mixture", "denoiser"), "dps": ("ddpm",), "pigdm": ("mixture", "denoiser"),
     "mmps": ("mixture", "denoiser"),
 }
+#: those of WEIGHTS that are methods only where their checkpoint is
+OPTIONAL = ("supervised_mixture", "dncnn_blind")
 _CORE = Path(__file__).resolve().parent
 
 
@@ -58,6 +62,11 @@ class Question:
         return digest.hexdigest()
 
 
+def methods() -> tuple[str, ...]:
+    """Names of all methods there are here, in the order of core.pipeline."""
+    return tuple(name for name in WEIGHTS if name not in OPTIONAL or (hashes.FOLDER / f"{name}.safetensors").exists())
+
+
 def weights(method: str) -> dict[str, str]:
     """Hash of each file in checkpoints/ that the method hangs on, as they are now; `missing` where one is."""
     if (names := WEIGHTS.get(method)) is None:
@@ -84,7 +93,7 @@ def _digest_at(file: Path, _changed: int, _size: int) -> str:
 def _code() -> str:
     """Hash of the code between a spectrum and its draws: draws of other code are others' draws."""
     digest = hashlib.sha256(f"torch {version('torch')} on {platform.machine()}".encode())
-    for file in sorted([_CORE / "spectrum.py", _CORE / "pipeline.py", *(_CORE / "models").glob("*.py"),
-                        *(_CORE / "data").glob("*.py")]):
+    alone = [_CORE / name for name in ("spectrum.py", "pipeline.py", "networks.py")]
+    for file in sorted([*alone, *(_CORE / "models").glob("*.py"), *(_CORE / "data").glob("*.py")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from core.data.hashes import digest
+from core.question import WEIGHTS
 from scripts.judge_stars import SEED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,14 +24,7 @@ UNKNOWN = "unknown"
 NOT_RECORDED = "not recorded"  #: of pieces from before each told its origin
 #: checkpoints behind the test stars, their measurement and their labels, whatever the method
 COMMON = ("emulator", "library", "noise", "reality", "ridge", "sky")
-#: method -> what it answers with besides; one that is not here hangs on every file
-OWN: dict[str, tuple[str, ...]] = {
-    "noisy": (), "savgol": (), "wavelet": (), "pca": ("gaussian",), "wiener": ("gaussian",), "mixture": ("mixture",),
-    "dncnn": ("dncnn",), "dncnn_blind": ("dncnn_blind",), "supervised": ("supervised",),
-    "supervised_ivar": ("supervised_ivar",), "supervised_mixture": ("supervised_mixture", "mixture"),
-    "exact": ("denoiser", "mixture"), "dps": ("ddpm",), "pigdm": ("denoiser", "mixture"),
-    "mmps": ("denoiser", "mixture"),
-}  # fmt: skip
+OWN = WEIGHTS  #: what each method answers with besides; one that is not there hangs on every file
 
 
 def commit(root: Path = ROOT) -> tuple[str, bool | str]:

@@ -277,7 +277,7 @@ def test_the_key_changes_with_a_checkpoint_that_the_method_hangs_on_and_with_no_
     monkeypatch.setattr(question.hashes, "FOLDER", tmp_path)
 
     def keys() -> dict[str, str]:
-        return {method: Question(star, method).key for method in [*question.WEIGHTS, "brand_new"]}
+        return {method: Question(star, method).key for method in [*question.methods(), "brand_new"]}
 
     before = keys()
     (tmp_path / "denoiser.safetensors").write_bytes(b"trained for longer")
@@ -316,4 +316,4 @@ def test_a_method_opens_no_checkpoint_that_its_key_does_not_know() -> None:
 
 
 def test_every_method_is_known_here_in_the_order_of_the_pipeline() -> None:
-    assert list(question.WEIGHTS) == list(pipeline.METHODS)
+    assert list(question.methods()) == list(pipeline.METHODS)
