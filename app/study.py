@@ -47,7 +47,8 @@ class Study:
 
 
 @st.cache_resource(show_spinner="Reading the study ...", max_entries=2)
-def _read(folder: str, stamps: tuple[int, ...]) -> Study:
+def read_of(folder: str, stamps: tuple[int, ...]) -> Study:
+    """The study of a folder whose files have these time stamps, read once; raises as `study`."""
     table, summary, audit, floor = (_table(Path(folder) / name) for name in _FILES)
     if missing := [name for name in (*_TEXTS, "snr", "truth", "mean", "std", "rank", "n") if name not in table]:
         raise ValueError(f"the study's table {folder}/judge.parquet has no {', '.join(missing)}; {_REMEDY}.")
@@ -88,7 +89,7 @@ def study() -> Study:
         ValueError: no judge's table, or one that cannot be read.
     """
     stamps = [(RESULTS / name).stat().st_mtime_ns if (RESULTS / name).exists() else 0 for name in _FILES]
-    return _read(str(RESULTS), tuple(stamps))
+    return read_of(str(RESULTS), tuple(stamps))
 
 
 def rows(held: Study, quantity: str, samples: Sequence[str], snr: float | None = None,
@@ -140,7 +141,7 @@ def stars(held: Study, quantity: str, sample: str, method: str, snr: float,
 
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _against_floor(folder: str, stamps: tuple[int, ...]) -> pd.DataFrame:
-    held = _read(folder, stamps)
+    held = read_of(folder, stamps)
     mine = held.table[(held.table["sample"] == "simulated") & held.table["star"].isin(held.floor["star"])
                       & held.table["method"].isin(held.drawing)].astype({"star": str, "method": str, "snr": float})
     key = ["star", "method", "snr"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import pandas as pd
+import streamlit as st
 
 from app import study
 from app.filters import Filters
@@ -170,3 +171,13 @@ def audit(held: Study, filters: Filters) -> Drawn:
 
 PLOTS: dict[str, Callable[[Study, Filters], Drawn]] = {
     "inside": inside, "levels": levels, "pit": pit, "ranks": sbc, "tarp": tarp, "rho": rho, "audit": audit}
+
+
+@st.cache_resource(show_spinner=False, max_entries=128)
+def _kept(folder: str, stamps: tuple[int, ...], filters: Filters) -> Drawn:
+    return PLOTS.get(filters.plot, bias)(study.read_of(folder, stamps), filters)
+
+
+def drawn(held: Study, filters: Filters) -> Drawn:
+    """The page's figures, kept: another point of the same figure is not drawn anew."""
+    return _kept(held.folder, held.stamps, filters.but(whose="", method="", part=None))

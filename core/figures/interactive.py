@@ -39,7 +39,7 @@ def _points(points: Points, **place: Any) -> Trace:
     mode = "+".join(["lines"] * points.line + ["markers"] * points.mark)
     trace: Trace = {
         "type": "scatter", "mode": mode, "x": points.x, "y": points.y, "name": its.name, "legendgroup": points.method,
-        "line": {"color": its.colour, "dash": its.dash, "width": 1.1 if points.real else 1.6 * points.weight / 0.9},
+        "line": {"color": its.colour, "dash": its.dash, "width": 1.4 if points.real else 1.6 * points.weight / 0.9},
         "marker": {"symbol": its.marker + ("-open" if points.real else ""), "color": its.colour,
                    "size": 4 if points.cloud else size, "opacity": 0.7 if points.cloud else 1,
                    "line": {"width": 1 if points.real else 0, "color": its.colour}},
