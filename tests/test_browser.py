@@ -111,6 +111,39 @@ def test_the_keyboard_moves_the_snr_the_link_keeps_it_and_the_file_comes(
     page.close()
 
 
+def test_a_drag_zooms_a_click_on_a_line_opens_its_page_and_the_link_brings_all_back(
+    address: str, chrome: sync_api.Browser
+) -> None:
+    page = chrome.new_page(viewport={"width": 1280, "height": 720})
+    page.goto(f"{address}/?star=simulated:SIM13&snr=9&methods=mixture&draws=16&frame=rest&wave=air")
+    settled(page)
+    assert "draws=16" in page.url
+    assert "frame=rest" in page.url
+    figure = page.locator(".js-plotly-plot").first
+    assert "(air, rest frame)" in figure.locator(".xtitle").first.text_content()
+    assert "removed by mixture" in figure.text_content(), "the line put in is flagged, in words, without a pointer"
+    box = figure.bounding_box()
+    assert box is not None
+    where = "f => [f._fullLayout.xaxis, f._fullLayout.yaxis3].map((a, i) => a._offset + a.l2p([6562.8, 0.035][i]))"
+    x, y = figure.evaluate(where)
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.get_by_text("H alpha").first.wait_for(timeout=10_000)
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    page.wait_for_url("**/lines?**", timeout=30_000)
+    assert "draws=16" in page.url, "the choice goes with the reader"
+    page.go_back()
+    settled(page)
+    figure = page.locator(".js-plotly-plot").first
+    page.mouse.move(box["x"] + 400, box["y"] + 90)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 520, box["y"] + 110, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    low, high = figure.evaluate("f => f._fullLayout.xaxis.range")
+    assert high - low < 1500, "a drag zooms and does not pan"
+    page.close()
+
+
 def test_an_upload_is_shown_and_a_bad_one_is_a_sentence(
     address: str, chrome: sync_api.Browser, tmp_path: Path
 ) -> None:
