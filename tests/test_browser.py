@@ -164,6 +164,23 @@ def test_an_upload_is_shown_and_a_bad_one_is_a_sentence(
     page.close()
 
 
+def test_an_upload_of_two_gigabytes_is_a_sentence_and_stays_where_it_is(
+    address: str, chrome: sync_api.Browser, tmp_path: Path
+) -> None:
+    page = chrome.new_page(viewport={"width": 1280, "height": 720})
+    page.goto(address)
+    settled(page)
+    star = page.url
+    with (tmp_path / "huge.fits").open("wb") as file:
+        file.truncate(2 * 2**30)  # takes no room on disk
+    page.get_by_role("button", name="Upload").click()
+    page.locator("input[type=file]").set_input_files(str(tmp_path / "huge.fits"))
+    page.get_by_text("must be 64").wait_for(timeout=30_000)
+    assert page.url == star
+    assert page.locator(".js-plotly-plot").count() == 2
+    page.close()
+
+
 def test_a_path_in_the_url_reads_nothing(address: str, chrome: sync_api.Browser) -> None:
     page = chrome.new_page(viewport={"width": 1280, "height": 720})
     page.goto(f"{address}/?star=/etc/passwd&folder=/etc")

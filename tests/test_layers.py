@@ -96,6 +96,10 @@ def test_nothing_in_core_data_loads_torch_or_streamlit() -> None:
     assert not loaded_by("core.spectrum", *modules) & {"torch", "streamlit"}
 
 
+def test_the_page_opens_without_torch_which_is_the_workers() -> None:
+    assert "torch" not in loaded_by("app.resources", "app.widgets", "app.charts", "app.state")
+
+
 def test_a_loaded_torch_would_be_seen() -> None:
     assert "torch" in loaded_by("core.data.lamost", "torch")
 
