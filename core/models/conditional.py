@@ -23,8 +23,8 @@ _TOGETHER = 512  # draws at once on a GPU, of as many stars as fit
 class Conditional(Reconstructor):
     """Draws from what a conditional DDPM takes for p(clean | observed): from pure noise down the T = 1000 levels.
 
-    DDIM with eta = 0 is the default: in 50 of the 1000 steps, ancestral draws (eta = 1, as published with 1000) come
-    out a fifth narrower (results/study_steps.csv). A draw's noise is then its start alone.
+    DDIM with eta = 0 is the default: in 50 of the 1000 steps, ancestral draws (eta = 1, published with 1000) come out a
+    fifth narrower (results/study_steps.csv). A draw's noise is then its start alone.
 
     Args:
         net: a ConditionalDDPM, or the one that is given the mixture; seen: the noise that it was trained on.
