@@ -80,11 +80,11 @@ def _flag_traces(look: Look, x: Array, ink: str) -> list[Trace]:
 
 
 def _line_traces(look: Look, x: Array, velocity: float) -> list[Trace]:
-    """A tick at the foot for every line that is measured, its name to the pointer: a click on it opens page Lines."""
+    """A tick at the foot for every line that is measured, its name to the pointer."""
     lines = [line for line in LINES.values() if look.spectra.wave[0] < line.centre < look.spectra.wave[-1]]
     at = _moved(look, x, doppler([line.centre for line in lines], velocity))
     marker = {"symbol": "line-ns", "size": 9, "line": {"width": 1.5, "color": _rgba(GREY, 1.0)}}
-    return [_line(at, np.full(len(at), 0.035), "<b>%{customdata}</b>: click for page Lines", name="lines", yaxis="y3",
+    return [_line(at, np.full(len(at), 0.035), "<b>%{customdata}</b>", name="lines", yaxis="y3",
                   customdata=[line.name for line in lines], showlegend=False)
             | {"mode": "markers", "marker": marker, "selected": {"marker": {"opacity": 1}},
                "unselected": {"marker": {"opacity": 1}}}]

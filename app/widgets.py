@@ -214,14 +214,6 @@ def _progress(look: Look) -> None:
             st.rerun()
 
 
-def picked(key: str) -> str | None:
-    """The name that a clicked point of a figure carries, if one was clicked in this run."""
-    points = st.session_state.get(key, {}).get("selection", {}).get("points", [])
-    names = [point.get("customdata") for point in points]
-    found = next((name[0] if isinstance(name, list) else name for name in names if name), None)
-    return str(found) if found else None
-
-
 def download(look: Look) -> None:
     """The shown spectra as a file."""
     st.download_button("CSV", look.csv, file_name=look.file, mime="text/csv", on_click="ignore", width="stretch",

@@ -169,6 +169,13 @@ def test_a_line_that_the_answer_lacks_is_flagged_where_it_is_and_nothing_else(
     assert believed.flagged(kept, with_line) == [[]], "the control: an answer that keeps the line"
 
 
+def test_an_answer_that_copies_is_not_flagged_for_its_rounding(known: tuple[Spectra, np.ndarray]) -> None:
+    spectra = at(known, 9.0)
+    rounded = spectra.flux.astype(np.float32).astype(np.float64)
+    assert (rounded != spectra.flux).any()
+    assert believed.flagged(Samples(WAVE, rounded[None], "noisy"), spectra) == [[]]
+
+
 def test_the_null_is_the_one_measured_nearest_in_signal_to_noise() -> None:
     nulls = believed.read_nulls()
     for snr, near in ((4.0, 5.0), (6.9, 5.0), (7.2, 10.0), (1000.0, 100.0), (float("nan"), 5.0)):

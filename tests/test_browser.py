@@ -111,7 +111,7 @@ def test_the_keyboard_moves_the_snr_the_link_keeps_it_and_the_file_comes(
     page.close()
 
 
-def test_a_drag_zooms_a_click_on_a_line_opens_its_page_and_the_link_brings_all_back(
+def test_the_link_brings_all_back_the_pointer_names_a_line_and_a_drag_zooms(
     address: str, chrome: sync_api.Browser
 ) -> None:
     page = chrome.new_page(viewport={"width": 1280, "height": 720})
@@ -128,12 +128,6 @@ def test_a_drag_zooms_a_click_on_a_line_opens_its_page_and_the_link_brings_all_b
     x, y = figure.evaluate(where)
     page.mouse.move(box["x"] + x, box["y"] + y)
     page.get_by_text("H alpha").first.wait_for(timeout=10_000)
-    page.mouse.click(box["x"] + x, box["y"] + y)
-    page.wait_for_url("**/lines?**", timeout=30_000)
-    assert "draws=16" in page.url, "the choice goes with the reader"
-    page.go_back()
-    settled(page)
-    figure = page.locator(".js-plotly-plot").first
     page.mouse.move(box["x"] + 400, box["y"] + 90)
     page.mouse.down()
     page.mouse.move(box["x"] + 520, box["y"] + 110, steps=5)

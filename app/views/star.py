@@ -24,8 +24,7 @@ with left:
     # what stands above or below takes its room from the spectrum: the lines below stay in sight
     height = charts_star.height(look, widgets.SAID_HEIGHT if said else 0)
     widgets.plot(charts_star.spectrum(look, choice.air, dark, height, choice.rest), key="spectrum", name=look.file,
-                 alt=f"Spectrum of {look.star.name}: measured, truth if known, each method, trust, residuals in sigma",
-                 on_select=lambda: None)
+                 alt=f"Spectrum of {look.star.name}: measured, truth if known, each method, trust, residuals in sigma")
     widgets.plot(charts_windows.windows(look, choice.air, dark, choice.rest, told.lines(look)), key="windows",
                  name=look.file, alt="Hβ, Mg b, Na D, Hα and Ca II triplet, with EW and depth of each method")
 with right:
@@ -34,6 +33,3 @@ with right:
     widgets.download(look)
     export.menu(look, choice)
     widgets.patience(look)
-if line := widgets.picked("spectrum"):
-    st.session_state["focus"] = line
-    st.switch_page("views/lines.py")
