@@ -139,7 +139,9 @@ def started(cache: str, browser: Any) -> Iterator[tuple[str, Any]]:
 
 def memory(address: str) -> float:
     """Memory [GB] of the server at the address and of the processes it started."""
-    port, parents, sizes = address.rpartition(":")[2], {}, {}
+    port, root = address.rpartition(":")[2], ""
+    parents: dict[str, str] = {}
+    sizes: dict[str, float] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parents[folder.name] = (folder / "stat").read_text().rpartition(")")[2].split()[1]

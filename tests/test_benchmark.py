@@ -131,3 +131,33 @@ def hold(megabytes: int) -> dict[str, float]:
 def test_a_row_has_its_own_peak_of_memory():
     np.ones(600 * 2**17)  # the parent's peak is not the child's
     assert 190 < alone(hold, 200)["grew"] < 300
+
+
+def test_the_apps_figures_stand_beside_what_is_wanted_and_a_missed_one_says_so():
+    from scripts.benchmark_app import Report
+
+    report = Report()
+    report.add("quick", 0.1, "s", 0.2)
+    report.add("slow", 0.3, "s", 0.2)
+    report.add("for information", 9.0, "s")
+    report.add("not measured", float("nan"), "s", 1.0)
+    assert [row["meets"] for row in report.rows] == ["yes", "NO", "", "NO"]
+
+
+def test_the_apps_memory_is_that_of_its_server_and_what_that_started(tmp_path):
+    import subprocess
+
+    from scripts.benchmark_app import memory
+
+    code = "import subprocess, sys, time; x = bytearray(10**8); {}; print(1, flush=True); time.sleep(60)"
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; y = bytearray(10**8); time.sleep(60)'])"
+    command = [sys.executable, "-c", code.format(f"p = {child}; time.sleep(2)"), "--server.port", "59999", "x"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        found = memory("http://127.0.0.1:59999")
+        for line in subprocess.run(["ps", "-o", "pid=", "--ppid", str(server.pid)], capture_output=True,
+                                   text=True, check=False).stdout.split():
+            subprocess.run(["kill", line], check=False)
+        server.kill()
+    assert 0.18 < found < 0.4
