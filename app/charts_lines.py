@@ -20,6 +20,7 @@ from core.report import at_velocity
 ACROSS = 6  #: panels in a row
 ROW = 176  #: pixels of height for a row
 _MEASURING = ("", float("nan"), False)
+_UNASKED = ("", float("nan"), True)
 _ROOM = 0.25  # of the windows' width, left free on either side
 
 
@@ -28,6 +29,8 @@ def _title(line: Line, said: tuple[str, float, bool] | None) -> str:
     if said is None:
         return f"<b>{line.name}</b><br><span style='font-size:10px'>too little of it measured</span>"
     method, share, flagged = said
+    if said is _UNASKED:
+        return f"<b>{line.name}</b><br><span style='font-size:10px'>no answer yet</span>"
     if said is _MEASURING:
         return f"<b>{line.name}</b><br><span style='font-size:10px'>being measured ...</span>"
     words = source(share) if method else "data or prior: not known"
@@ -78,6 +81,9 @@ def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, f
     traces: list[dict[str, Any]] = []
     axes: dict[str, Any] = {}
     notes, marks = [], []
+    unsaid = _MEASURING if said is None else None
+    if not look.answers:
+        said, unsaid = None, _UNASKED
     for number, still in enumerate(lines):
         line = at_velocity(still, velocity)
         ends = min(line.blue[0], line.band[0]), max(line.red[1], line.band[1])
@@ -101,7 +107,7 @@ def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, f
                           "range": list(_span(look, part))},
             f"yaxis{cover}": _cover(f"y{n}") | {"anchor": f"x{n}"}}
         notes.append({"x": 0, "y": 1, "xref": f"x{n} domain", "yref": f"y{n} domain", "showarrow": False,
-                      "text": _title(line, _MEASURING if said is None else said.get(line.name)), "align": "left",
+                      "text": _title(line, unsaid if said is None else said.get(line.name)), "align": "left",
                       "xanchor": "left", "yanchor": "bottom", "font": {"size": 12, "color": ink}})
         marks += _windows(line, move, n)
     below = {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 12, "color": ink}}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from scripts.floor_tables import rhos
 from scripts.pages import DOCS, fill, with_error
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -114,7 +115,8 @@ def coverages(table: pd.DataFrame, methods: tuple[str, ...] = ("exact", "mixture
 
 
 def pages() -> None:
-    """results/exact_ratios.csv, exact_coverage.csv and their tables in docs/results.md."""
+    """results/exact_ratios.csv, exact_coverage.csv and their tables in docs/results.md; rho.csv and its in judge.md."""
+    rhos()
     table = pd.read_parquet(RESULTS / "judge.parquet")
     ratio, cover = ratios(table), coverages(table)
     ratio.round(4).to_csv(RESULTS / "exact_ratios.csv", index=False)

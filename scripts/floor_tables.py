@@ -14,6 +14,7 @@ from core.metrics.floor import rho
 from core.spectrum import Array
 from scripts.pages import DOCS, fill, with_error
 
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 _MISFIT, _UNFIT, _BELOW, _STUCK = 4.0, 2.0, 25.0, 0.03
 _UNITS = {"all": "continuum", "lines": "continuum", "Teff": "K", "RV": "km/s"}
 _METHODS = ("exact", "mixture", "wiener")
@@ -163,6 +164,12 @@ def tables(work: Path, results: Path) -> None:
     if controls:
         together = pd.concat(controls, ignore_index=True)
         together.to_csv(results / "floor_control.csv", index=False, float_format="%.4g")
+    rhos(results)
+
+
+def rhos(results: Path = RESULTS) -> None:
+    """rho.csv and its table in docs/judge.md, from the committed floor and what is judged now."""
+    stars = pd.read_parquet(results / "floor_stars.parquet")
     rho_all = rho_table(stars, judged(results / "judge.parquet"))
     rho_all.to_csv(results / "rho.csv", index=False, float_format="%.4g")
     fill(DOCS / "judge.md", {"rho": short(rho_all)})

@@ -1,13 +1,11 @@
-"""The study's tables and pictures on docs/study.md, from results/study*.csv."""
+"""The study's tables on docs/study.md, from results/study*.csv."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from core.figures.style import STYLES
 from scripts.judge_pages import _missed
 from scripts.pages import DOCS, fill
 
@@ -96,46 +94,3 @@ def parts() -> dict[str, pd.DataFrame]:
 def pages() -> None:
     """Fill docs/study.md."""
     fill(PAGE, parts())
-
-
-_SHOWN = ("noisy", "wiener", "dncnn", "supervised_ivar", "exact")
-_WINDOWS = ((3900.0, 4450.0), (5050.0, 5350.0), (6450.0, 6680.0))
-
-
-def pictures(kept: dict[str, np.ndarray], wave: np.ndarray, truth: np.ndarray, names: list[str], folder: Path = DOCS
-             ) -> list[Path]:
-    """Before and after of each star: observed, truth and every method's mean with its 68 % band, in three windows.
-
-    Args:
-        kept: method -> draws (n, B, L); the observed flux under "noisy".
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    made = []
-    for b, name in enumerate(names):
-        shown = [m for m in _SHOWN if m in kept and m != "noisy"]
-        fig, axes = plt.subplots(len(shown), len(_WINDOWS), figsize=(9, 1.5 * len(shown)), sharex="col", sharey="col",
-                                 layout="constrained")
-        for row, method in zip(axes, shown, strict=True):
-            style = STYLES[method]
-            for ax, (low, high) in zip(row, _WINDOWS, strict=True):
-                here = (low < wave) & (wave < high)
-                ax.plot(wave[here], kept["noisy"][0, b, here], color="0.75", lw=0.5)
-                ax.plot(wave[here], truth[b, here], color="black", lw=0.8)
-                draws = kept[method][:, b][:, here]
-                if len(draws) > 1:
-                    band = np.quantile(draws, (0.16, 0.84), axis=0)
-                    ax.fill_between(wave[here], *band, color=style.colour, alpha=0.3, lw=0)
-                ax.plot(wave[here], draws.mean(0), color=style.colour, lw=0.9)
-                ax.set_ylim(np.percentile(truth[b, here], 0) - 0.15, truth[b, here].max() + 0.15)
-            row[0].set_title(style.name, loc="left", fontsize=8, color=style.colour)
-        for ax in axes[-1]:
-            ax.set_xlabel("Wavelength (vacuum) [Angstrom]", fontsize=8)
-        fig.suptitle(f"{name} (simulated): observed grey, truth black; flux in units of the continuum", fontsize=8)
-        made.append(folder / f"study_star_{b}.png")
-        fig.savefig(made[-1], dpi=80)
-        plt.close(fig)
-    return made
