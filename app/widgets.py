@@ -52,6 +52,7 @@ _STYLE = """<style>
 .facts.numbers td {text-align: right; font-variant-numeric: tabular-nums}
 [class*=st-key-waiting_] button {padding: 0 .3rem; min-height: 1.4rem}
 [class*=st-key-waiting_] {flex-wrap: nowrap}
+[class*=st-key-waiting_] [data-testid=stProgress] p {font-size: .75rem; line-height: 1.15}
 .st-key-said details {background: rgba(255,196,0,.14); border-color: transparent}
 .st-key-said summary {padding: .3rem .8rem; min-height: 0}
 @media (max-width: 1000px) {
@@ -211,7 +212,7 @@ def _progress(look: Look) -> None:
             st.rerun()
         name = style(waiting.method).name
         with st.container(key=f"waiting_{waiting.method}", horizontal=True, vertical_alignment="center", gap="small"):
-            st.progress(min(waiting.share, 1.0), f":small[{name}: {waiting.words}]")
+            st.progress(min(waiting.share, 1.0), f"{name}: {waiting.words}")
             cancelled = st.button("✕", key=f"cancel_{waiting.method}", type="tertiary", help=f"Cancel {name}")
         if cancelled:
             resources.cancel(waiting)
