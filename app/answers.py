@@ -8,7 +8,7 @@ from collections.abc import Callable
 from threading import RLock, Thread
 
 from app.crew import Crashed, Job, Maker
-from app.worker import BACKGROUND, RANK
+from app.worker import BACKGROUND, RANK, SLOW
 from core.cache import Cache
 from core.question import Question
 from core.spectrum import Samples
@@ -45,7 +45,7 @@ class Answers:
         Args:
             who: wants it; "" for nobody in particular: it is made when nothing else is to do.
         """
-        key, rank = question.key, RANK.get(question.method, 0) + (0 if who else BACKGROUND)
+        key, rank = question.key, RANK.get(question.method, SLOW) + (0 if who else BACKGROUND)
         with self._lock:
             if (job := self._known(key)) is not None:
                 if not job.future.done():

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from app import first
 from app.lines_shown import content, samples
-from app.shown import Answer, Look
+from app.shown import Answer, Look, Star
 from app.styles import style
 from core import believed
 from core.figures import compose
@@ -26,6 +27,7 @@ from core.spectrum import Spectra
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 LEVEL = 0.01  #: false alarms per star at which flags are raised
+NEAR = 3.0  #: FWHM within which two lines are one to a filter
 UNSURE = 2.0  #: of its own standard deviations within which a method knows what it lost
 KEPT, GONE = 0.75, 0.25  #: shares of a line from which it is called kept, and below which removed
 HELP = (
@@ -119,6 +121,15 @@ def headline(found: Audited) -> str:
             f"Å, {size} {abs(planted.depth):.2f} of the continuum{deep}. In this noise that is "
             f"**{abs(planted.sigma):.1f} σ** to a matched filter, which finds such a line anywhere in a star in "
             f"**{power} %** of cases at one false alarm in {1 / LEVEL:.0f} stars; no test does better.")
+
+
+def blend(star: Star, line: ByHand) -> str:
+    """A sentence where the line lies on one that was put into this star when it was simulated, else nothing."""
+    at = first.planted(star)
+    if not abs(at - line.wavelength) <= NEAR * line.fwhm:  # NaN: no such line
+        return ""
+    return (f"This star already has a line at {at:.0f} Å, put in when it was simulated: what is said here is of both. "
+            "Move yours away, or take another star.")
 
 
 def _did(v: Verdict) -> str:

@@ -117,7 +117,8 @@ def catalogue(uploads: Iterable[tuple[str, bytes]] = ()) -> Catalogue:
             continue
         stars += found
         if len(bad):
-            problems.append(f"{len(bad)} of {len(bad) + len(found)} files in {path} were refused; page About says why.")
+            problems.append(f"{len(bad)} of {len(bad) + len(found)} files in {path} were refused; page Models and data "
+                            "says why.")
             refused.append(bad)
     try:
         stars += _bundled()

@@ -21,7 +21,8 @@ from core.spectrum import Samples
 
 ROOT = Path(__file__).resolve().parent.parent
 #: of methods that take long: seconds of the usual number of draws on two cores, until this server knows
-SECONDS = {"mixture": 0.5, "exact": 4.0, "dps": 20.0, "pigdm": 9.0, "mmps": 50.0}
+SECONDS = {"mixture": 0.5, "exact": 4.0, "supervised": 6.0, "supervised_ivar": 6.0, "supervised_mixture": 6.0,
+           "dps": 20.0, "pigdm": 9.0, "mmps": 50.0}
 _DEATHS, _WITHIN = 3, 60.0  # so many in so many seconds, and what was asked is given up
 
 TURN, LOADING = "waits for its turn", "waits for the networks to be loaded"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import lines_shown
+from app import lines_shown, told
 from app.lines_shown import cell, content, samples
 from app.shown import Answer, Look
 from app.styles import style
@@ -31,13 +31,6 @@ HELP = (
     "stars, whose own error is added; RV is measured in each draw. **Closed form**: labels ride along in the mixture "
     "as pixels that nobody measured; no spectrum is drawn. A method without draws has no error, and no label here. "
     "In brackets: value less what the star's file says, in units of the error; coloured beyond 2.")
-
-
-DOMAIN = (
-    "Is this a star like those of the training? Outside where the mixture's chi-square over the whole spectrum is more "
-    "than 5 sigma too large, or where its own answer misses a line by the audit's test. Of 96 simulated stars 2 were "
-    "called outside; of 46 real ones kept out of everything 4 at S/N 10, 13 at 30 and 22 at 100, so with good data a "
-    "real star is often outside. Inside, labels may still be wrong.")
 
 
 @dataclass(frozen=True)
@@ -62,11 +55,6 @@ def _drawn(name: str, _look: Look, _answer: Answer | None) -> dict[str, Array]:
     return {method: drawn for method, drawn in found.items() if (method == report.CLOSED) == (_answer is None)}
 
 
-@st.cache_resource(show_spinner=False, max_entries=64)
-def _kind(name: str, _look: Look) -> domain.Score:
-    return domain.score(_look.spectra)
-
-
 def labels(look: Look) -> Labels:
     """Labels of every answer with draws, and in closed form: the script's numbers, made once."""
     drawn: dict[str, Array] = {}
@@ -74,7 +62,7 @@ def labels(look: Look) -> Labels:
         drawn |= _drawn(content(look, answer), look, answer)
     drawn |= _drawn(content(look, None), look, None)
     bare = tuple(style(a.method).name for a in look.answers if a.method not in drawn)
-    return Labels(star_tables.labels(drawn, look.spectra), drawn, _kind(content(look, None), look), bare)
+    return Labels(star_tables.labels(drawn, look.spectra), drawn, told.kind(look), bare)
 
 
 @lru_cache(maxsize=1)

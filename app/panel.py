@@ -13,8 +13,6 @@ from app.shown import MENDED, SIGMA_SOURCE, Answer, Look
 from app.styles import style
 from core import believed
 
-_DOMAIN = ("By how many standard deviations the mixture's chi-square of this star is too large. Above "
-           f"{believed.OUTSIDE:g} it is of a kind that no training star was, and no answer is to be believed.")
 _LABELS = "From the mixture's posterior in closed form, in which labels ride along; page Labels has every method's."
 _TRUST = (
     "The strip under the spectrum: 1 less the variance of a method's draws over the variance that the mixture would "
@@ -43,7 +41,7 @@ def _known(look: Look, key: str, form: str) -> str:
     return f" ({'true' if look.star.simulated else 'file'} {known.strip()})" if known else ""
 
 
-def _label(look: Look, found: believed.Domain | None, key: str, form: str, unit: str) -> str:
+def _label(look: Look, found: believed.ByMixture | None, key: str, form: str, unit: str) -> str:
     """A label with its error, empty until it is known."""
     if found is None:
         return "not yet known" if look.answers or look.waiting else ""
@@ -53,14 +51,16 @@ def _label(look: Look, found: believed.Domain | None, key: str, form: str, unit:
 
 def facts(look: Look) -> None:
     """Who the star is, whether truth is known, how it was measured, and whether its kind is known."""
-    star, found = look.star, told.domain(look)
+    star, found = look.star, told.by_mixture(look)
     badge = "<b>SIMULATED</b> truth known" if star.simulated else "<b>OBSERVED</b> truth unknown"
     blue, red = look.spectra.noise.scale
     line = first.planted(star)
     kind = " · ".join(str(star.facts.get(key) or "") for key in ("subclass", "release") if star.facts.get(key))
-    domain = "" if found is None else f"{'inside' if found.inside else 'OUTSIDE'} ({found.misfit:+.1f} σ)"
+    verdict = None if found is None else told.kind(look)
+    domain = "" if verdict is None else f"{'inside' if verdict.inside else 'OUTSIDE'}, misfit {verdict.misfit:+.1f} σ"
     body = rows([
-        ("Class", kind, ""), ("S/N_g", look.degraded, ""), ("Domain", domain, _DOMAIN),
+        ("Class", kind, ""), ("S/N_g", look.degraded, ""),
+        ("Domain", domain, "" if verdict is None else f"{verdict.words}. {told.DOMAIN}"),
         ("Teff" + _known(look, "teff", ".0f"), _label(look, found, "teff", ".0f", "K"), _LABELS),
         ("rv" + _known(look, "rv", "+.1f"), _label(look, found, "rv", "+.1f", "km/s"), _LABELS),
         ("Line put in", f"{line:.0f} Å" if math.isfinite(line) else "", "No star of any prior has it."),

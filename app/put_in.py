@@ -7,8 +7,9 @@ import streamlit as st
 from core.metrics.planted import MOST, UNITS, WIDTHS, ByHand
 
 NAME = "inject"  #: of the URL's parameter: WAVELENGTH,STRENGTH,UNIT,FWHM
-#: of a first visit: strong enough to be found, where stars have little of their own
-FIRST = ByHand(6300.0, 8.0, "sigma", 6.0)
+#: of a first visit: strong enough to be found, where stars have little of their own, and far from the line that the
+#: first star already has (core.data.bundled.PLANTED)
+FIRST = ByHand(6810.0, 8.0, "sigma", 6.0)
 SIGNS = {"absorption": 1.0, "emission": -1.0}
 SHORT = {"sigma": "σ, matched filter", "ew": "EW [Angstrom]", "depth": "depth [continuum]"}
 _SESSION, _ASKED = "put_in", "put_in_asked"

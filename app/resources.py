@@ -32,7 +32,7 @@ from core.question import methods as known
 from core.spectrum import Array, Spectra
 
 #: of each method unless asked otherwise; a filter repeats its one answer, so the page need not know which is which
-DRAWS = {"other": 32, "dps": 8, "pigdm": 8, "mmps": 8}
+DRAWS = {"other": 32, "supervised": 8, "supervised_ivar": 8, "supervised_mixture": 8, "dps": 8, "pigdm": 8, "mmps": 8}
 DPS_STEPS = 50  #: of 1000
 STRENGTH = 0.03  #: core.pipeline.dps's own, without loading it
 _FEW = 4  # times fewer draws of what takes long, and at least two

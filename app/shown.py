@@ -174,6 +174,9 @@ class Waiting:
         if self.job.begun is None:
             return f"{self.job.idle}, then about {max(self.job.seconds, 1.0):.0f} s"
         calls = f"{self.job.calls} of {self.job.steps} calls" if self.job.steps > 1 else f"{self.draws} draws"
+        gone = time.monotonic() - self.job.begun
+        if not self.job.calls and gone > max(self.job.seconds, 1.0):  # the clock alone no longer knows
+            return f"{calls}, longer than usual, {gone:.0f} s so far"
         return f"{calls}, {max(self.left or 0.0, 1.0):.0f} s left"
 
 

@@ -27,8 +27,8 @@ _STRENGTH_HELP = (
     "How hard DPS is pulled to the observation. 0 ignores it; above 0.1 the draws run away. No strength gives both the "
     "right mean and the right width.")
 _DRAWS_HELP = (
-    "Of each method that draws; a quarter of them of DPS, PiGDM and MMPS, which take long. Few draws tell an error bar "
-    "roughly: 8 to a quarter, 32 to an eighth, 128 to a sixteenth of itself.")
+    "Of each method that draws; a quarter of them of supervised, DPS, PiGDM and MMPS, which take long. Few draws tell "
+    "an error bar roughly: 8 to a quarter, 32 to an eighth, 128 to a sixteenth of itself.")
 SAID_HEIGHT = 46  #: pixels that `problems` takes, its gap included
 _LONG = 150  # letters of a sentence that fit one line of the page
 
@@ -50,6 +50,9 @@ _STYLE = """<style>
 .facts.numbers tr.rule > * {padding-top: .15rem}
 .flag {float: right; cursor: help; font-variant-numeric: tabular-nums}
 .facts.numbers td {text-align: right; font-variant-numeric: tabular-nums}
+[class*=st-key-waiting_] button {padding: 0 .3rem; min-height: 1.4rem}
+[class*=st-key-waiting_] {flex-wrap: nowrap}
+[class*=st-key-waiting_] [data-testid=stProgress] p {font-size: .75rem; line-height: 1.15}
 .st-key-said details {background: rgba(255,196,0,.14); border-color: transparent}
 .st-key-said summary {padding: .3rem .8rem; min-height: 0}
 @media (max-width: 1000px) {
@@ -200,7 +203,7 @@ def patience(look: Look) -> None:
 
 @st.fragment(run_every=0.3)
 def _progress(look: Look) -> None:
-    """A bar and a button for each answer that is waited for.
+    """A row for each answer that is waited for: how far it is, and a small button that does without.
 
     A fragment: it looks again by itself while the page lets go of a slider at any time.
     """
@@ -208,8 +211,10 @@ def _progress(look: Look) -> None:
         if waiting.done:
             st.rerun()
         name = style(waiting.method).name
-        st.progress(min(waiting.share, 1.0), f"{name}: {waiting.words}")
-        if st.button(f"Cancel {name}", key=f"cancel_{waiting.method}", width="stretch", icon=":material/close:"):
+        with st.container(key=f"waiting_{waiting.method}", horizontal=True, vertical_alignment="center", gap="small"):
+            st.progress(min(waiting.share, 1.0), f"{name}: {waiting.words}")
+            cancelled = st.button("✕", key=f"cancel_{waiting.method}", type="tertiary", help=f"Cancel {name}")
+        if cancelled:
             resources.cancel(waiting)
             st.rerun()
 

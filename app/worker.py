@@ -26,8 +26,10 @@ from core.cache import rounded
 from core.question import Question
 from core.spectrum import Samples
 
-#: of a question: what has a lower one goes first
-RANK = {"mixture": 1, "exact": 2, "pigdm": 3, "dps": 3, "mmps": 3}
+#: of a question: what has a lower one goes first; filters are there at once
+RANK = {"noisy": 0, "savgol": 0, "wavelet": 0, "pca": 0, "wiener": 0, "mixture": 1, "dncnn": 1, "dncnn_blind": 1,
+        "exact": 2}
+SLOW = 3  #: rank of every other method
 BACKGROUND = 10  #: rank of what nobody waits for
 WARM = ("mixture", "exact")  #: methods that are loaded before anybody asks
 _APART = 0.1  # seconds between two reports of one question

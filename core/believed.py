@@ -22,7 +22,7 @@ from core.spectrum import LABELS, Array, Samples, Spectra, star_seed
 
 NULLS = Path(__file__).resolve().parents[1] / "results" / "audit_nulls.npz"
 
-#: `Domain.misfit` above which a star is of a kind that the prior does not know (core.models.star_posterior)
+#: `ByMixture.misfit` above which a star is of a kind that the prior does not know (core.models.star_posterior)
 OUTSIDE = 5.0
 _LABEL_DRAWS = 400
 _COPIED = 1e-3  # sigma
@@ -109,17 +109,18 @@ def trust(samples: Samples, spectra: Spectra) -> Array:
     out = np.full(spectra.flux.shape, np.nan)
     spread = samples.spread
     for b in np.flatnonzero(spread.any(axis=1)):
-        out[b] = np.clip(spread[b] ** 2 / domain(spectra, int(b)).variance, 0.0, 1.0)
+        out[b] = np.clip(spread[b] ** 2 / by_mixture(spectra, int(b)).variance, 0.0, 1.0)
     return out
 
 
 @dataclass(frozen=True, eq=False)
-class Domain:
+class ByMixture:
     """What the mixture says of one star.
 
     Args:
         misfit: standard deviations by which its chi-square is too large; above OUTSIDE the star is of a kind the prior
-            does not know. labels, errors: (5,) posterior mean and standard deviation in the order of LABELS.
+            does not know. Below, it may be foreign in one place: the verdict is core.domain.score's.
+        labels, errors: (5,) posterior mean and standard deviation in the order of LABELS.
         variance: (L,) of the flux of each pixel, had its neighbourhood not been measured.
     """
 
@@ -128,24 +129,19 @@ class Domain:
     errors: Array
     variance: Array = field(repr=False)
 
-    @property
-    def inside(self) -> bool:
-        """Is it a star of a kind the prior knows?"""
-        return self.misfit <= OUTSIDE
-
     def label(self, name: str) -> tuple[float, float]:
         """Mean and standard deviation of a label, by its name in LABELS."""
         at = list(LABELS).index(name)
         return float(self.labels[at]), float(self.errors[at])
 
 
-def domain(spectra: Spectra, b: int = 0) -> Domain:
+def by_mixture(spectra: Spectra, b: int = 0) -> ByMixture:
     """What the mixture says of star b; kept, for every method's trust asks again.
 
     Raises:
         ValueError: another grid than the prior's, or a star with no live pixel.
     """
-    return _domain(_Asked.of(spectra, b))
+    return _by_mixture(_Asked.of(spectra, b))
 
 
 @dataclass(frozen=True)
@@ -170,7 +166,7 @@ def _scan(asked: _Asked) -> Scan:
 
 
 @lru_cache(maxsize=256)
-def _domain(asked: _Asked) -> Domain:
+def _by_mixture(asked: _Asked) -> ByMixture:
     spectra = asked.spectra
     posterior = MixtureSampler().mixture.posterior(Observation.of(spectra))
     rng = np.random.default_rng(star_seed(spectra.stars[0], 0, "domain labels"))
@@ -178,7 +174,7 @@ def _domain(asked: _Asked) -> Domain:
     errors = labels.std(axis=0, ddof=1)
     middle, width = posterior.velocity_moments()  # known without draws
     labels, errors = np.append(labels.mean(axis=0)[:4], middle), np.append(errors[:4], width)
-    return Domain(posterior.misfit(), labels, errors, left_out_variance(posterior).numpy())
+    return ByMixture(posterior.misfit(), labels, errors, left_out_variance(posterior).numpy())
 
 
 def _check(samples: Samples, spectra: Spectra) -> None:

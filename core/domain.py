@@ -68,4 +68,4 @@ def score(spectra: Spectra) -> Score:
     if len(spectra) != 1:
         raise ValueError(f"{len(spectra)} stars; give one.")
     answer = pipeline.reconstruct(spectra, "mixture", DRAWS)
-    return Score(believed.domain(spectra).misfit, tuple(believed.flagged(answer, spectra, LEVEL)[0]))
+    return Score(believed.by_mixture(spectra).misfit, tuple(believed.flagged(answer, spectra, LEVEL)[0]))

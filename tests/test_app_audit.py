@@ -12,7 +12,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import audited, export, put_in, resources
+from app import audited, export, first, put_in, resources
 from app.audited import Audited
 from core import bundle
 from core.figures import paper
@@ -150,6 +150,17 @@ def test_a_first_visit_has_a_line_put_in() -> None:
     app = opened(None, "wavelet")
     assert app.query_params["inject"] == put_in.FIRST.text
     assert "8.0 σ" in words(app)
+
+
+def test_a_line_on_one_that_the_star_already_has_is_said_and_the_first_visit_s_is_not() -> None:
+    stars = resources.catalogue().stars
+    key = first.star(stars)
+    assert key is not None
+    star, at = stars[key], first.planted(stars[key])
+    assert not audited.blend(star, put_in.FIRST)
+    assert f"already has a line at {at:.0f} Å" in audited.blend(star, replace(STRONG, wavelength=at + 17.0))
+    assert not audited.blend(star, replace(STRONG, wavelength=at + 19.0)), "three times a FWHM of 6 are 18"
+    assert not audited.blend(stars[STAR], replace(STRONG, wavelength=at)), "another star has no such line"
 
 
 # ------------------------------------------------------------------------------------------- export

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +68,10 @@ def test_what_is_not_there_waits_and_what_was_seen_last_stands_in(later: Later) 
     (waiting,) = first.waiting
     assert (waiting.method, waiting.done, waiting.share, waiting.left) == ("exact", False, 0.0, None)
     assert waiting.words == "waits for its turn, then about 1 s"
+    waiting.job.begun = time.monotonic() - 0.5
+    assert waiting.words == f"{waiting.draws} draws, 1 s left"
+    waiting.job.begun = time.monotonic() - 90.0
+    assert "longer than usual, 90 s so far" in waiting.words
     waiting.job.begun, waiting.job.calls, waiting.job.steps = waiting.job.asked - 2.0, 4, 10
     assert waiting.share == 0.4
     assert 2.9 < (waiting.left or 0.0) < 60.0
@@ -158,6 +163,7 @@ def test_draws_asked_for_by_hand_are_fewer_where_a_method_takes_long(monkeypatch
     monkeypatch.setattr(resources, "DRAWS", USUAL)
     spectra = a_star().spectra
     for method, draws, expected in (("exact", None, 32), ("mmps", None, 8), ("exact", 64, 64), ("mmps", 64, 16),
+                                    ("supervised", None, 8),
                                     ("dps", 4, 2), ("exact", 2, 2)):
         assert resources.question_of(spectra, method, 0, draws=draws).draws == expected
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import streamlit as st
 from astropy.table import Table
 from streamlit.testing.v1 import AppTest
 from test_app import ROOT, healthy, no_folder, small, words
 
-from app import charts_labels, labels_shown, resources
+from app import charts_labels, labels_shown, panel, resources, told
 from app.shown import Look
 from core import domain, report
 from core.metrics.flags import Flag
@@ -77,6 +78,21 @@ def test_a_foreign_star_is_called_outside_with_the_place(look: Look) -> None:
     assert "outside" in said
     assert "5500" in said
     assert "9.0 sigma" in said
+
+
+def test_star_and_labels_give_one_verdict(look: Look) -> None:
+    assert labels_shown.labels(look).kind is told.kind(look)
+    flux = look.spectra.flux.copy()
+    flux[0] += 0.6 * np.exp(-0.5 * ((look.spectra.wave - 5500.0) / 12.0) ** 2)
+    foreign = replace(look, spectra=replace(look.spectra, flux=flux))
+    assert not told.kind(foreign).inside
+    with pytest.MonkeyPatch.context() as patch:
+        said: list[str] = []
+        patch.setattr(st, "html", said.append)
+        for one in (look, foreign):
+            panel.facts(one)
+    assert [">OUTSIDE, misfit" in words for words in said] == [False, True]
+    assert abs(told.kind(foreign).flags[0].wavelength - 5500.0) < 24.0
 
 
 def test_the_corner_shows_every_pair_and_the_kiel_diagram_every_method(look: Look) -> None:

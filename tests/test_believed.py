@@ -127,14 +127,14 @@ def test_trust_is_a_star_s_own_and_none_of_a_point_estimate(known: tuple[Spectra
 
 
 def test_a_star_that_no_prior_knows_is_outside_and_a_common_one_inside(known: tuple[Spectra, np.ndarray]) -> None:
-    usual = believed.domain(at(known, 60.0))
-    assert usual.inside
+    usual = believed.by_mixture(at(known, 60.0))
+    assert usual.misfit <= believed.OUTSIDE
     teff, error = usual.label("teff")
     assert abs(teff - known[0].meta["teff"][0]) < 4 * max(error, 60.0)
     velocity, width = usual.label("rv")
     assert abs(velocity - known[0].meta["rv"][0]) < 5 * max(width, 1.0)
     waves = 0.2 * np.sin(np.arange(N_PIXELS) / 3.0)[None]
-    assert not believed.domain(at(known, 60.0, waves)).inside
+    assert believed.by_mixture(at(known, 60.0, waves)).misfit > believed.OUTSIDE
 
 
 # ------------------------------------------------------------------------------------------------------------ flags
@@ -197,5 +197,5 @@ def test_what_does_not_belong_together_is_refused(known: tuple[Spectra, np.ndarr
 
 
 def test_the_same_question_is_answered_once(known: tuple[Spectra, np.ndarray]) -> None:
-    assert believed.domain(at(known, 20.0)) is believed.domain(at(known, 20.0))
-    assert believed.domain(at(known, 20.0)) is not believed.domain(at(known, 20.0, seed=2))
+    assert believed.by_mixture(at(known, 20.0)) is believed.by_mixture(at(known, 20.0))
+    assert believed.by_mixture(at(known, 20.0)) is not believed.by_mixture(at(known, 20.0, seed=2))

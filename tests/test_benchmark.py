@@ -144,6 +144,14 @@ def test_the_apps_figures_stand_beside_what_is_wanted_and_a_missed_one_says_so()
     assert [row["meets"] for row in report.rows] == ["yes", "NO", "", "NO"]
 
 
+def test_the_app_is_timed_with_the_methods_of_a_first_visit():
+    from app import state
+    from core import question
+    from scripts.benchmark_app import METHODS
+
+    assert set(state.usual(question.methods())) < set(METHODS.split(","))
+
+
 def test_the_apps_memory_is_that_of_its_server_and_what_that_started(tmp_path):
     import subprocess
 

@@ -184,7 +184,9 @@ def test_a_path_in_the_url_reads_nothing(address: str, chrome: sync_api.Browser)
         box = figure.bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= 720, "a bad link must not push the lines off the screen"
-    page.get_by_role("link", name="About").click()
+    page.get_by_role("link", name="Models and data").click()
+    page.get_by_role("tab", name="What you see").click()
     page.get_by_text("What it does not show").wait_for(timeout=10_000)
+    page.get_by_role("tab", name="Data and cache").click()
     page.get_by_text("Folder: 1").wait_for(timeout=10_000)
     page.close()

@@ -13,7 +13,7 @@ from core.pipeline import reconstruct
 from core.spectrum import Spectra
 
 SETTINGS: dict[str, dict[str, float]] = {"mixture": {}, "exact": {}, "dps": {"steps": 4}, "pigdm": {"calls": 14},
-                                         "mmps": {"calls": 14}}
+                                         "mmps": {"calls": 14}, "supervised": {"steps": 4}}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def star() -> Spectra:
     return noise.degrade(stars.select([int(np.argmax(noise.snr(stars)))]), 12.0, 0)
 
 
-@pytest.mark.parametrize("method", ["mixture", "exact", "dps", "pigdm"])
+@pytest.mark.parametrize("method", ["mixture", "exact", "dps", "pigdm", "supervised"])
 def test_a_listener_hears_every_step_to_the_end_and_changes_no_number(
     star: Spectra, method: str, unchecked: None
 ) -> None:

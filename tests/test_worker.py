@@ -264,6 +264,16 @@ def test_a_question_ends_when_the_last_visitor_leaves_and_leaves_nothing_behind(
     shared_answers.leave(ask.key, "three")
 
 
+def test_the_supervised_methods_go_behind_the_exact_posterior(shared_answers: Answers) -> None:
+    slow = {"steps": 30, "pause": 0.05}
+    asked = {method: shared_answers.ask(Question(star(), method, 3, 0, slow), "one")
+             for method in ("supervised", "mixture", "exact", "dncnn", "mmps", "wavelet")}
+    for job in asked.values():
+        shared_answers.maker.cancel(job)
+    ranks = {method: job.rank for method, job in asked.items()}
+    assert ranks == {"wavelet": 0, "mixture": 1, "dncnn": 1, "exact": 2, "supervised": 3, "mmps": 3}
+
+
 def test_what_the_server_asks_by_itself_is_cancelled_by_nobody_and_comes_last(shared_answers: Answers) -> None:
     ask = Question(star(), "exact", 3, 0, {"steps": 30, "pause": 0.05})
     background = shared_answers.ask(ask, "")

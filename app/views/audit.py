@@ -30,6 +30,8 @@ with left:
     if planted is not None:
         found = audited.audited(plain, seen, planted, choice.air, choice.rest)
         st.markdown(audited.headline(found))
+        if both := audited.blend(plain.star, line):
+            st.caption(both)
         if found.verdicts:
             widgets.plot(interactive.draw(found.sheet, dark=widgets.dark()), key="put_in_window", name=plain.file,
                          alt=f"The line at {line.wavelength:.1f} Angstrom: each method's answer with and without it")

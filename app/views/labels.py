@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import charts_labels, labels_shown, lines_shown, resources, state, widgets
+from app import charts_labels, labels_shown, lines_shown, resources, state, told, widgets
 
 choice = state.chosen()
 stars = widgets.catalogue().stars
@@ -20,7 +20,7 @@ with st.spinner("Reading labels, measuring velocities ..."):
     found = labels_shown.labels(look)
 known = labels_shown.known(look)
 
-st.markdown(labels_shown.verdict(found), help=labels_shown.DOMAIN)
+st.markdown(labels_shown.verdict(found), help=told.DOMAIN)
 shown = labels_shown.sheet(found, labels_shown.reference_name(look))
 st.dataframe(lines_shown.styled(shown), width="stretch", height="content")
 words, *places = st.columns([8, 0.8, 0.8], vertical_alignment="center")

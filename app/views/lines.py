@@ -17,6 +17,7 @@ look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.see
                       draws=choice.number)
 own, wrong = own_line.chosen()
 widgets.problems([*widgets.said(), *look.problems, *wrong])
+widgets.patience(look)  # above: the figure is longer than a screen
 panels = lines_shown.shown_lines(own, str(st.session_state.get("focus", "")))
 how = (choice.air, widgets.dark(), choice.rest)
 place, name, alt = st.empty(), look.file, f"Line windows of {look.star.name}: measured, truth, each method"
@@ -40,6 +41,5 @@ if look.answers:
     st.dataframe(lines_shown.styled(shown), width="stretch", height="content")
     st.caption(lines_shown.errors_said(table))
     st.caption(lines_shown.flags_said(table))
-else:
+elif not choice.methods:
     st.caption("No method chosen; add one in the bar above.")
-widgets.patience(look)

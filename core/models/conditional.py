@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from core import progress
 from core.data.grid import N_PIXELS, check_grid
 from core.models.network import true_noise
 from core.models.noise_seen import Seen
@@ -52,6 +53,8 @@ class Conditional(Reconstructor):
         check_grid(observation.wave.cpu())
         device = next(self.net.net.parameters()).device
         together = 1 if device.type == "cpu" else max(1, _TOGETHER // n)  # alone on a CPU: bit for bit the same answer
+        parts, chunks = -(-len(observation.keys) // together), -(-n // _ROWS)
+        progress.expect(parts * chunks * len(self.levels))
         out = []
         for first in range(0, len(observation.keys), together):
             part = observation.some(first, first + together)
