@@ -14,7 +14,7 @@ from app import crew, resources, state, visitors
 from app.answers import Answers
 from app.crew import Crashed, Job
 from app.shown import Star
-from core import checkpoint, pipeline
+from core import checkpoint, networks
 from core.cache import Cache, rounded
 from core.data import hashes
 from core.spectrum import Samples
@@ -192,7 +192,7 @@ def test_spectra_with_a_line_put_in_by_hand_are_shown_and_asked_about(later: Lat
 def test_the_strength_of_dps_is_the_pipelines_own() -> None:
     from inspect import signature
 
-    assert resources.strength() == signature(pipeline.dps).parameters["strength"].default
+    assert resources.strength() == signature(networks.dps).parameters["strength"].default
 
 
 def test_first_views_of_bundled_stars_are_made_beforehand_and_then_need_nobody(later: Later) -> None:
@@ -234,7 +234,7 @@ def test_a_checkpoint_missing_or_damaged_is_a_sentence_and_other_methods_go_on(
     before = resources.question_of(a_star().spectra, "exact", 0).key
     monkeypatch.setattr(checkpoint, "FOLDER", tmp_path)
     monkeypatch.setattr(hashes, "FOLDER", tmp_path)
-    pipeline.denoiser.cache_clear()
+    networks.denoiser.cache_clear()
     try:
         app = opened(methods="wavelet,exact")
         assert not app.exception
@@ -246,7 +246,7 @@ def test_a_checkpoint_missing_or_damaged_is_a_sentence_and_other_methods_go_on(
         assert "Traceback" not in words(app)
         assert resources.question_of(a_star().spectra, "exact", 0).key != before
     finally:
-        pipeline.denoiser.cache_clear()
+        networks.denoiser.cache_clear()
 
 
 def test_a_cache_folder_that_cannot_be_used_is_a_sentence_and_the_page_is_whole(

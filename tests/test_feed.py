@@ -117,7 +117,7 @@ def test_a_warm_training_begins_with_the_weights_and_not_with_the_noise_of_the_f
 
     def trained(where: str, steps: int, warm: bool) -> tuple[int, dict[str, object]]:
         args = Namespace(folder=tmp_path / where, out=tmp_path / "out", seed=4, steps=steps, warm=warm, pause=None,
-                         recipe="cpu")
+                         recipe="cpu", pairs=None, keep=False)
         train("dncnn_blind", recipe, args, bank, real)
         card = json.loads((tmp_path / "out" / "dncnn_blind.json").read_text())
         return json.loads((tmp_path / where / "dncnn_blind" / "config.json").read_text())["seed"], card
