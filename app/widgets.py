@@ -68,6 +68,8 @@ _STYLE = """<style>
 </style>"""
 
 
+#: dark letters on chips and buttons, whose blue is light on a dark page
+_DARK = "<style>.stMultiSelect [data-tag] *, [data-testid=stBaseButton-primaryFormSubmit] * {color: #181715}</style>"
 _MARK = '<path d="M1 12h7l3 12 4-17 3 9h7" fill="none" stroke="{0}" stroke-width="2.2"/>'
 _LOGO = ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 112 28">' + _MARK + '<text x="31" y="20" fill="{0}" '
          'font-family="sans-serif" font-size="18" font-weight="600">Trueline</text></svg>')
@@ -77,13 +79,20 @@ ICON = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 26 28">{_MARK.form
 
 def compact() -> None:
     """The page's own look."""
-    st.html(_STYLE)
+    st.html(_STYLE + (_DARK if dark() else ""))
     st.logo(_LOGO.format("#56B4E9" if dark() else "#0072B2"), size="large")
 
 
 def dark() -> bool:
     """True when the reader's page is dark."""
     return bool(st.context.theme.type == "dark")
+
+
+@st.fragment(run_every=2)
+def follow_theme(drawn_dark: bool) -> None:
+    """Run the page again when the reader's system turned dark or light since: figures are drawn in the page's ink."""
+    if dark() != drawn_dark:
+        st.rerun()
 
 
 def plain(text: str) -> str:

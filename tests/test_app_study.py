@@ -233,6 +233,15 @@ def test_a_link_comes_back_as_it_was_written(small: Study) -> None:
 # ----------------------------------------------------------------------------------------------------------- the pages
 
 
+@pytest.mark.parametrize(("view", "idle"), [("bias", True), ("coverage", True), ("about", True), ("lines", False)])
+def test_a_page_of_the_committed_study_says_that_the_bar_changes_nothing(small: Study, view: str, idle: bool) -> None:
+    app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+    app.query_params["methods"] = "none"
+    app.switch_page(f"views/{view}.py").run()
+    assert not app.exception
+    assert any("changes nothing on page" in caption.value for caption in app.caption) == idle
+
+
 def test_page_bias_shows_every_sample_and_the_url_follows(small: Study) -> None:
     app = at("bias")
     assert len(app.get("plotly_chart")) == 1
