@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import first
+from app import first, study
 from app.lines_shown import content, samples
 from app.shown import Answer, Look, Star
 from app.styles import style
@@ -211,6 +211,7 @@ def curves(look: Look, experiment: str, methods: Sequence[str]) -> Curves:
     unknown = [style(m).name for m in methods if m not in there and m != "noisy"]
     said = (f"Simulated stars, S/N {snr:g}, {len(mine[(mine['snr'] == snr) & (mine['method'] == there[0])])} lines a "
             "method.") + (f" Nothing is known at this S/N of {', '.join(unknown)}." if unknown else "")
+    said += f" {study.audit_of(rows)}" if "exact" in methods else ""
     return Curves(compose.audit_curves(mine, experiment, there, snr), said)
 
 

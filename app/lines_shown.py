@@ -22,7 +22,7 @@ FAR = 2.0  #: sigma from which a residual is coloured
 #: share of the prior up to which a line is called data, and from which it is called prior
 DATA, PRIOR = 1 / 3, 2 / 3
 #: whose share of the prior stands over a line's panel: the first of these that draws
-SPEAKERS = ("exact", "mixture", "mmps", "supervised_ivar", "wiener")
+SPEAKERS = ("exact", "mixture", "mmps", "wiener")
 HELP = (
     "Shaded: the band that is integrated over; bars at the foot: the two side bands whose straight line is the local "
     "continuum; dotted: the centre. **EW** and **FWHM** in Angstrom, absorption positive; **depth** below the local "

@@ -15,6 +15,8 @@ import streamlit as st
 
 from app import resources, widgets
 
+COMMITTED = ("Bias", "Coverage", "Models and data")  #: pages of the committed tables, not of the star in the bar
+
 st.set_page_config(page_title="Trueline", page_icon=widgets.ICON, layout="wide")
 page = st.navigation([
     st.Page("views/star.py", title="Star", icon=":material/star:", default=True),
@@ -26,9 +28,13 @@ page = st.navigation([
     st.Page("views/about.py", title="Models and data", icon=":material/info:"),
 ], position="top")
 widgets.compact()
+widgets.follow_theme(widgets.dark())
 try:
     resources.begin()
     widgets.bar()
+    if page.title in COMMITTED:
+        st.caption(f":small[The bar above is for pages Star, Lines, Labels and Audit; it changes nothing on page "
+                   f"{page.title}.]")
     page.run()
     resources.finish()
 except Exception:  # a fault of ours: said in a sentence on the page, told in full in the terminal

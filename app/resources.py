@@ -162,7 +162,8 @@ def look(star: Star, snr: float | None, chosen: Iterable[str], seed: int, guidan
             waiting.append(Waiting(method, question.draws, job))
             continue
         try:
-            found.append(_summary(question, job, lines, reference, view))
+            found.append(answer := _summary(question, job, lines, reference, view))
+            problems += [f"{style(method).name}: {warning}" for warning in answer.warnings]
         except ValueError as error:
             problems.append(f"No answer from {style(method).name}: {error}")
         except Crashed as error:

@@ -16,13 +16,12 @@ import pandas as pd
 from app.crew import Job
 from core.data.grid import vacuum_to_air
 from core.metrics.flags import Flag
+from core.question import UNCALIBRATED, UNDERTRAINED
 from core.spectrum import Array, Spectra
 
 #: what an observed star's sigma rests on, and what it leaves out: said on the page and in the file (docs/noise.md)
 SIGMA_SOURCE = "measured on one 2011 plate"
 RED_ARM = "Red arm: sky residuals shared by a plate add 1-2 σ to this band (not in σ)"
-#: methods whose draws are known not to spread as the posterior does (docs/laboratory.md)
-UNCALIBRATED = ("dps", "pigdm")
 _BEFORE = 0.1  # of an answer that the clock alone may claim
 MENDED = "Tenfold variance that the pilot survey quotes at strong lines, undone (docs/noise.md)"
 
@@ -106,6 +105,7 @@ class Answer:
         drawn: (n, L) the draws themselves, one row for a method whose answer repeats itself.
         flags: what the method removed or painted, strongest first.
         trust: (L,) posterior over prior variance, 0 where data decide and 1 where the prior does; None where unknown.
+        warnings: sentences about what the question has that the method was not made for.
     """
 
     method: str
@@ -122,6 +122,7 @@ class Answer:
     drawn: Array = field(default_factory=lambda: np.empty((0, 0)), repr=False)
     flags: tuple[Flag, ...] = ()
     trust: Array | None = field(default=None, repr=False)
+    warnings: tuple[str, ...] = ()
 
     @property
     def bar(self) -> str:
@@ -255,6 +256,7 @@ class Look:
         drawn = ", ".join(" ".join([a.method, str(a.draws), *(f"{k}={v:g}" for k, v in a.settings.items())])
                           for a in self.answers if a.low is not None)
         wrong = ", ".join(a.method for a in self.answers if a.low is not None and a.method in UNCALIBRATED)
+        short = ", ".join(a.method for a in self.answers if a.method in UNDERTRAINED)
         head = [
             "Trueline: one star as shown",
             f"star: {self.star.name}",
@@ -270,7 +272,9 @@ class Look:
             *([f"own_spectrum: {self.own_name}"] if self.own is not None else []),
             *([f"without an uncertainty of their own: {bare}"] if bare else []),
             *([f"median and 16, 84 % quantiles of so many draws: {drawn}"] if drawn else []),
-            *([f"known not to be calibrated: the quantiles of {wrong} (docs/laboratory.md)"] if wrong else []),
+            *([f"not calibrated: the quantiles of {wrong} (docs/laboratory.md, docs/study.md)"] if wrong else []),
+            *([f"methods of the literature, undertrained here: {short} (docs/study.md)"] if short else []),
+            *(f"{answer.method}: {warning}" for answer in self.answers for warning in answer.warnings),
         ]
         lines = [re.sub(r"\s+", " ", line) for line in head]  # a header card must not break out of its comment
         return "".join(f"# {line}\n" for line in lines) + self.table().to_csv(index=False, float_format="%.6g")

@@ -167,6 +167,16 @@ def floor_stars(held: Study, method: str, snr: float) -> pd.DataFrame:
     return out.sort_values("ratio", ascending=False)
 
 
+def audit_of(rows: pd.DataFrame, method: str = "exact") -> str:
+    """At which S/N the audit has a method with a network, and of which network, in a sentence; empty without rows."""
+    mine = rows[rows["method"] == method] if len(rows) else rows
+    if mine.empty:
+        return ""
+    at = ", ".join(f"{snr:g}" for snr in sorted(mine["snr"].unique()))
+    return (f"{method} was audited at S/N {at} only; with which network its table does not record (docs/judge.md says "
+            "it), and it need not be the one that answers on page Star.")
+
+
 def audited(held: Study, experiment: str, method: str, snr: float, part: tuple[float, float] | None) -> pd.DataFrame:
     """Lines of an experiment of the audit, worst first, with what is left or painted of each and its flag."""
     table = held.audit

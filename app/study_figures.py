@@ -165,8 +165,9 @@ def audit(held: Study, filters: Filters) -> Drawn:
     names = {"put_in": "A line that no star has, put in", "take_out": "A line taken out"}
     sheets = tuple(together.beside([compose.audit_curves(mine, name, there)], [title])
                    for name, title in names.items())
-    return Drawn(sheets, (f"The audit was made on {mine['star'].nunique()} simulated stars at this S/N and on no real "
-                          f"one. {_NO_REAL}",))
+    said = (f"The audit was made on {mine['star'].nunique()} simulated stars at this S/N and on no real one. "
+            f"{_NO_REAL}", *([study.audit_of(held.audit)] if "exact" in there else []))
+    return Drawn(sheets, said)
 
 
 PLOTS: dict[str, Callable[[Study, Filters], Drawn]] = {

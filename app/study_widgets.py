@@ -49,10 +49,8 @@ def bar(page: str, has: Options) -> Filters:
     """The row of filters; what they are in this run."""
     filters.begin(page, has)
     several = len(has.plots) > 1
-    if widgets.dark():  # the theme's blue is too dark for letters on its own tint
-        st.html("<style>.st-key-filters [data-selected=true] * {color: #56B4E9}</style>")
     row = st.container(key="filters")
-    places = iter(row.columns([2.5, 2.2, 2.2, 1.1] if several else [2.5, 2.2, 1.1, 2.2], gap="small",
+    places = iter(row.columns([2.4, 2.0, 2.0, 1.6] if several else [2.4, 2.2, 1.6, 1.8], gap="small",
                               vertical_alignment="bottom"))
     next(places).segmented_control("Stars", has.samples, key="f_sample", format_func=_SAMPLES.__getitem__,
                                    help=_SAMPLES_HELP)
@@ -61,7 +59,7 @@ def bar(page: str, has: Options) -> Filters:
                                on_change=filters.moved)
     next(places).selectbox("Quantity", has.quantities, key="f_quantity", format_func=spoken, on_change=filters.moved)
     shown = st.session_state["f_methods"]
-    next(places).popover(f"Methods: {len(shown)} of {len(has.methods)}", width="stretch").pills(
+    next(places).popover(f"Methods of the study: {len(shown)} of {len(has.methods)}", width="stretch").pills(
         "In the figure", has.methods, key="f_methods", selection_mode="multi",
         format_func=lambda name: style(name).name)
     return filters.now(has)

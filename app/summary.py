@@ -30,4 +30,4 @@ def answer_of(samples: Samples, question: Question, lines: fidelity.Mask, refere
         samples.method, middle[0], low, high, fidelity.residual(middle, spectra)[0],
         float(fidelity.chi_square(middle, spectra)[0]), float(fidelity.chi_square(middle, spectra, lines)[0]),
         rms(live), rms(live & lines), question.draws, question.settings,
-        samples.draws[:, 0] if wide else samples.draws[:1, 0])
+        samples.draws[:, 0] if wide else samples.draws[:1, 0], warnings=tuple(samples.origin.get("warnings", ())))

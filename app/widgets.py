@@ -14,15 +14,20 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app import first, picker, resources, state
 from app.resources import Catalogue
-from app.shown import UNCALIBRATED, Look
+from app.shown import Look
 from app.styles import style
+from core.question import UNCALIBRATED, UNDERTRAINED
 
 _METHODS_HELP = (
     "The exact posterior takes some seconds for a new star or S/N; DPS, PiGDM and MMPS take ten seconds to a minute. "
     "An answer once made is kept on disk. DPS is calibrated at no strength.")
 _UNCALIBRATED_HELP = (
     "DPS is calibrated at no strength: at its best its draws are 1.7 times too wide, and yet their 68 % band holds the "
-    "truth in 54 % of pixels. PiGDM's draws are 1.6 times too wide (docs/laboratory.md).")
+    "truth in 54 % of pixels. PiGDM's draws are 1.6 times too wide (docs/laboratory.md). Nobody has shown that those "
+    "of the supervised methods spread as a posterior does.")
+_UNDERTRAINED_HELP = (
+    "Methods of the literature, made anew here, with weights of 20 to 40 s of a GPU each; their losses were still "
+    "falling. That one loses here shows that it is not finished, not that it is worse (docs/study.md).")
 _STRENGTH_HELP = (
     "How hard DPS is pulled to the observation. 0 ignores it; above 0.1 the draws run away. No strength gives both the "
     "right mean and the right width.")
@@ -66,6 +71,8 @@ _STYLE = """<style>
 </style>"""
 
 
+#: dark letters on chips and buttons, whose blue is light on a dark page
+_DARK = "<style>.stMultiSelect [data-tag] *, [data-testid=stBaseButton-primaryFormSubmit] * {color: #181715}</style>"
 _MARK = '<path d="M1 12h7l3 12 4-17 3 9h7" fill="none" stroke="{0}" stroke-width="2.2"/>'
 _LOGO = ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 112 28">' + _MARK + '<text x="31" y="20" fill="{0}" '
          'font-family="sans-serif" font-size="18" font-weight="600">Trueline</text></svg>')
@@ -75,13 +82,20 @@ ICON = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 26 28">{_MARK.form
 
 def compact() -> None:
     """The page's own look."""
-    st.html(_STYLE)
+    st.html(_STYLE + (_DARK if dark() else ""))
     st.logo(_LOGO.format("#56B4E9" if dark() else "#0072B2"), size="large")
 
 
 def dark() -> bool:
     """True when the reader's page is dark."""
     return bool(st.context.theme.type == "dark")
+
+
+@st.fragment(run_every=2)
+def follow_theme(drawn_dark: bool) -> None:
+    """Run the page again when the reader's system turned dark or light since: figures are drawn in the page's ink."""
+    if dark() != drawn_dark:
+        st.rerun()
 
 
 def plain(text: str) -> str:
@@ -191,9 +205,11 @@ def plot(figure: go.Figure, key: str, name: str, alt: str, parent: DeltaGenerato
 
 def patience(look: Look) -> None:
     """How far the answers are that are still being made, with a way to do without; the page runs again for each."""
-    if wrong := [style(answer.method).name for answer in look.answers if answer.method in UNCALIBRATED]:
-        said = "DPS calibrated at no strength" if "DPS" in wrong else "PiGDM is not calibrated"
-        st.caption(f":small[{said}]", help=_UNCALIBRATED_HELP)
+    said = {why: f"{what}: {', '.join(wrong)}" for methods, what, why in (
+        (UNCALIBRATED, "not calibrated", _UNCALIBRATED_HELP), (UNDERTRAINED, "undertrained here", _UNDERTRAINED_HELP))
+        if (wrong := [style(answer.method).name for answer in look.answers if answer.method in methods])}
+    if said:
+        st.caption(f":small[{' · '.join(said.values())}]", help="\n\n".join(said))
     for method in look.cancelled:
         st.button(f"{style(method).name}: cancelled. Ask again", key=f"again_{method}", on_click=resources.again,
                   args=(method,), width="stretch", icon=":material/refresh:")

@@ -39,8 +39,10 @@ METHODS = """
   observation itself and asks a trained network nine times. Nothing is approximated but the network and its steps (1 %
   in width). The line is the median of the draws, the band holds 68 % of them.
 - **supervised** is the literature's conditional DDPM, shown the noisy spectrum alone, **supervised + ivar** shown its
-  noise map too; **DnCNN** (Zhang et al. 2017) answers once. They are here to compare with, where the bar has them:
-  nothing makes what they draw a posterior at a noise map that they never saw.
+  noise map too; **DnCNN** (Zhang et al. 2017) answers once. They are **reproduced here and undertrained**: made anew
+  from the papers, with weights of 20 to 40 s of a GPU each (docs/study.md). That they lose here shows that they are not
+  finished, not that they are worse. Their bands are not calibrated: nothing makes what they draw a posterior at a noise
+  map that they never saw, and on Star a sentence says where a star's noise is none that they were trained on.
 - **DPS** (Chung et al. 2023) is the literature's guided diffusion: an unconditional DDPM, pulled to the observation in
   each step by a guidance strength. It is **calibrated at no strength**: where its error is least, its draws are 1.7
   times too wide and its 68 % band holds the truth in 54 % of pixels. It is here because others use it, with 50 of 1000

@@ -26,6 +26,11 @@ WEIGHTS: dict[str, tuple[str, ...]] = {
     "exact": ("mixture", "denoiser"), "dps": ("ddpm",), "pigdm": ("mixture", "denoiser"),
     "mmps": ("mixture", "denoiser"),
 }
+#: methods whose draws are known not to spread as the posterior does (docs/laboratory.md), or that nobody has shown to
+#: (docs/study.md)
+UNCALIBRATED = ("dps", "pigdm", "supervised", "supervised_ivar", "supervised_mixture")
+#: methods of the literature, made anew here, whose training was cut short (docs/study.md)
+UNDERTRAINED = ("dncnn", "supervised", "supervised_ivar")
 #: those of WEIGHTS that are methods only where their checkpoint is
 OPTIONAL = ("supervised_mixture", "dncnn_blind")
 _CORE = Path(__file__).resolve().parent

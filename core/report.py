@@ -21,6 +21,7 @@ from core.models.estimators import LabelEstimator, RidgeLabels
 from core.models.mixture_labels import MixtureLabels
 from core.models.mixture_sampler import MixtureSampler
 from core.models.observation import Observation
+from core.question import UNCALIBRATED
 from core.spectrum import LABELS, Array, Samples, Spectra, star_seed
 
 #: minus, plus: distances to the 16 and 84 % quantiles, or twice the same standard error; error_is says which
@@ -30,7 +31,6 @@ LABEL_COLUMNS = ("star", "method", "quantity", "unit", "value", "minus", "plus",
                  "draws")
 PHOTON, NONE = "photon noise", "none"  #: error_is, beside "68 % of n draws"
 CLOSED = "mixture, closed form"  #: the method of `closed_form`
-UNCALIBRATED = ("dps", "pigdm")  #: methods whose draws are known not to spread as the posterior (docs/laboratory.md)
 NAMES = {**pipeline.NAMES, "rv": "RV"}  #: label -> quantity
 _MAX_VELOCITY = 3000.0  # km/s: what files give beyond is no star's
 

@@ -12,12 +12,13 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app import charts_star, first, resources, state
+from app.styles import style
 from core import pipeline
 from core.data import library
 from core.models.conditioning import Linear, Measured
 from core.models.observation import Observation, Reconstructor
 from core.models.posterior import DPS, check_stars
-from core.question import OPTIONAL
+from core.question import OPTIONAL, UNCALIBRATED, UNDERTRAINED
 
 ROOT = Path(__file__).resolve().parent.parent
 STARS = sorted(file.name.removesuffix(".fits.gz") for file in library.BUNDLED.glob("*.fits.gz"))
@@ -120,7 +121,8 @@ def test_every_bundled_star_opens_and_is_called_simulated() -> None:
         assert "rms" in words(app)
         assert app.query_params["star"] == key
         assert app.query_params["methods"] == method
-        assert ("DPS calibrated at no strength" in words(app)) == (method == "dps")
+        assert (f"not calibrated: {style(method).name}" in words(app)) == (method in UNCALIBRATED)
+        assert (f"undertrained here: {style(method).name}" in words(app)) == (method in UNDERTRAINED)
 
 
 def test_the_snr_slider_degrades_and_the_url_follows() -> None:
@@ -160,7 +162,7 @@ def test_about_opens_and_keeps_the_choice() -> None:
     app = healthy(opened(snr="5"))
     healthy(app.switch_page("views/about.py").run())
     assert "What it does not show" in words(app)
-    for name in ("**exact**", "**DPS**", "**PiGDM**", "**MMPS**", "calibrated at no strength"):
+    for name in ("**exact**", "**DPS**", "**PiGDM**", "**MMPS**", "calibrated at no strength", "undertrained"):
         assert name in words(app)
     assert app.query_params["snr"] == "5"
 

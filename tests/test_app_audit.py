@@ -146,6 +146,12 @@ def test_a_method_of_which_nothing_is_known_says_so(monkeypatch: pytest.MonkeyPa
     assert "Nothing is known at this S/N of wavelet" in words(opened(STRONG.text))
 
 
+def test_a_committed_curve_of_exact_says_that_it_may_be_of_another_network() -> None:
+    look = resources.look(resources.catalogue().stars[STAR], 9.0, (), 0)
+    assert "exact was audited at S/N" in audited.curves(look, "put_in", ("mixture", "exact")).said
+    assert "exact was audited" not in audited.curves(look, "put_in", ("mixture",)).said
+
+
 def test_a_first_visit_has_a_line_put_in() -> None:
     app = opened(None, "wavelet")
     assert app.query_params["inject"] == put_in.FIRST.text

@@ -33,10 +33,10 @@ class Later(crew.Inline):
     def ask(self, job: Job) -> None:
         self.jobs.append(job)
 
-    def make(self, job: Job) -> None:
+    def make(self, job: Job, **origin: object) -> None:
         question = job.question
         draws = question.spectra.flux + np.linspace(-0.1, 0.1, question.draws)[:, None, None]
-        job.end(rounded(Samples(question.spectra.wave, draws, question.method)))
+        job.end(rounded(Samples(question.spectra.wave, draws, question.method, origin)))
 
 
 @pytest.fixture
@@ -143,6 +143,23 @@ def test_the_page_shows_progress_cancels_and_asks_again(later: Later) -> None:
     healthy(app.run())
     assert not app.get("progress")
     assert "68 % band" in words(app)
+
+
+def test_what_a_method_was_not_made_for_is_a_sentence_on_the_page_and_in_the_file(later: Later) -> None:
+    app = healthy(opened(methods="supervised,exact"))
+    for job in list(later.jobs):
+        later.make(job, **({"warnings": ["outside the noise, not to be trusted."]} if job.question.method != "exact"
+                           else {}))
+    assert not said(app)
+    assert "supervised: outside the noise, not to be trusted." in said(healthy(app.run()))
+    assert "exact: outside" not in said(app)
+    assert "uncalibrated band" in words(app)
+    assert "not calibrated: supervised · undertrained here: supervised" in words(app)
+    shown = look("supervised", "exact", star=resources.catalogue().stars[app.selectbox(key="star").value])
+    assert "# supervised: outside the noise, not to be trusted.\n" in shown.csv()
+    healthy(app.multiselect(key="methods").set_value(["exact"]).run())
+    assert not said(app)
+    assert "undertrained" not in words(app)
 
 
 def test_a_crash_is_a_sentence_and_the_rest_goes_on(later: Later) -> None:

@@ -176,7 +176,11 @@ def test_an_answer_with_draws_says_what_it_rests_on() -> None:
     assert "DPS, strength 0.03 (uncalibrated band)" in [trace.name for trace in charts_star.spectrum(drawn).data]
     head = "".join(line for line in drawn.csv().splitlines(keepends=True) if line.startswith("#"))
     assert "draws: dps 8 strength=0.03 steps=50" in head
-    assert "not to be calibrated: the quantiles of dps" in head
+    assert "not calibrated: the quantiles of dps (" in head
+    assert "undertrained" not in head
+    rivals = [replace(dps, method=name, settings={}) for name in ("supervised", "supervised_ivar", "exact")]
+    assert [rival.bar for rival in rivals] == ["uncalibrated band", "uncalibrated band", "68 % band"]
+    assert "undertrained here: supervised, supervised_ivar (" in replace(look, answers=tuple(rivals)).csv()
     assert charts.style("dps").colour == "#E69F00"
     assert charts.style("exact").colour == "#0072B2"
 

@@ -164,6 +164,15 @@ def test_the_audit_leads_to_its_lines_and_rho_to_its_stars(small: Study) -> None
     assert study.floor_stars(small, "savgol", 10.0).empty
 
 
+def test_the_audit_says_at_which_snr_exact_was_and_that_its_network_is_not_recorded(small: Study) -> None:
+    rows = small.audit
+    assert "network" not in rows, "once it is recorded, say which"
+    exact = rows[rows["method"] == "exact"]
+    more = pd.concat([exact.assign(snr=10.0), exact.assign(snr=50.0)])
+    assert study.audit_of(more).startswith("exact was audited at S/N 10, 50 only;")
+    assert study.audit_of(rows[rows["method"] != "exact"]) == study.audit_of(pd.DataFrame()) == ""
+
+
 def test_rho_is_that_of_the_committed_table() -> None:
     """The page takes off what few draws add, as the docs do: with the number of draws of a score it would not."""
     held = study.study()
@@ -231,6 +240,15 @@ def test_a_link_comes_back_as_it_was_written(small: Study) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------- the pages
+
+
+@pytest.mark.parametrize(("view", "idle"), [("bias", True), ("coverage", True), ("about", True), ("lines", False)])
+def test_a_page_of_the_committed_study_says_that_the_bar_changes_nothing(small: Study, view: str, idle: bool) -> None:
+    app = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+    app.query_params["methods"] = "none"
+    app.switch_page(f"views/{view}.py").run()
+    assert not app.exception
+    assert any("changes nothing on page" in caption.value for caption in app.caption) == idle
 
 
 def test_page_bias_shows_every_sample_and_the_url_follows(small: Study) -> None:

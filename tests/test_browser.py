@@ -75,6 +75,20 @@ def test_one_look_holds_the_page(address: str, chrome: sync_api.Browser, tmp_pat
     page.close()
 
 
+def test_an_open_page_that_turns_dark_or_light_is_drawn_anew_in_its_ink(address: str, chrome: sync_api.Browser) -> None:
+    page = chrome.new_page(viewport={"width": 1280, "height": 720}, color_scheme="light")
+    page.goto(f"{address}/?methods=wavelet")
+    settled(page)
+    title = page.locator(".js-plotly-plot .xtitle").first
+    assert title.evaluate("t => getComputedStyle(t).fill") == "rgb(0, 0, 0)"
+    for scheme, ink in (("dark", "rgb(250, 250, 250)"), ("light", "rgb(0, 0, 0)")):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(
+            "ink => getComputedStyle(document.querySelector('.js-plotly-plot .xtitle')).fill === ink", arg=ink,
+            timeout=30_000)
+    page.close()
+
+
 def test_the_keyboard_moves_the_snr_the_link_keeps_it_and_the_file_comes(
     address: str, chrome: sync_api.Browser
 ) -> None:

@@ -19,7 +19,7 @@ from app import crew, frames
 from app.answers import Answers
 from app.crew import Crashed, Job, Worker
 from core import question
-from core.cache import Cache
+from core.cache import Cache, packed, unpacked
 from core.question import Question
 from core.spectrum import Kernel, Spectra
 
@@ -94,6 +94,13 @@ def test_an_answer_comes_with_progress_on_the_way(one: Worker) -> None:
     assert samples.origin["seed"] == 4
     assert np.array_equal(samples.draws, samples.draws.astype(np.float32)), "rounded, as a cached one is"
     assert one.seconds["exact"] >= 1.2, "and it is known now how long it takes"
+
+
+def test_a_warning_travels_with_its_draws_and_is_kept_with_them(one: Worker) -> None:
+    warned, other = (asked(one, name).future.result(30.0) for name in ("supervised", "savgol"))
+    assert warned.origin["warnings"] == ["this star is not as those that I know."]
+    assert unpacked(packed(warned)).origin["warnings"] == warned.origin["warnings"]
+    assert "warnings" not in other.origin
 
 
 def test_a_refusal_is_its_sentence_and_a_fault_is_not_told_in_full(one: Worker) -> None:

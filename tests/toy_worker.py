@@ -28,6 +28,11 @@ class Toy(Reconstructor):
         return observation.y + observation.y.new_tensor(np.linspace(0, 0.1, n) + seed)[:, None, None]
 
 
+class Warned(Toy):
+    def warnings(self, observation: Observation) -> list[str]:
+        return ["this star is not as those that I know."]
+
+
 class Refusing(Toy):
     def sample(self, observation: Observation, n: int, seed: int):
         raise ValueError("this star is not for me; choose another")
@@ -47,7 +52,8 @@ class Deadly(Toy):
 
 
 #: by the names of the real ones, whose ranks they take
-TOYS = {"savgol": Toy, "exact": Toy, "mmps": Toy, "wavelet": Refusing, "pca": Faulty, "wiener": Deadly}
+TOYS = {"savgol": Toy, "exact": Toy, "mmps": Toy, "supervised": Warned, "wavelet": Refusing, "pca": Faulty,
+        "wiener": Deadly}
 
 if __name__ == "__main__":
     pipeline.METHODS.clear()

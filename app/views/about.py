@@ -13,7 +13,8 @@ truth, gap, seen, methods, models, data = st.tabs(
     ["What is proved", "Reality gap", "What you see", "Methods", "Models", "Data and cache"])
 with truth:
     left, right = st.columns([1.35, 1], gap="large")
-    sentences = proved.proved() or ["results/ holds none of the tables; take them from the repository."]
+    with left, st.spinner("Reading the study ..."):
+        sentences = proved.proved() or ["results/ holds none of the tables; take them from the repository."]
     left.markdown("\n".join(["##### Measured, with numbers from the committed tables", *(f"- {s}" for s in sentences)]))
     right.markdown(f"##### Not proved\n{words.NOT_PROVED}")
 with gap:

@@ -16,7 +16,8 @@ except ValueError as error:
 
 has = panel.options(held, tuple(panel.PLOTS))
 asked = panel.bar("coverage", has)
-drawn = study_figures.drawn(held, asked)
+with st.spinner("Drawing the study ..."):
+    drawn = study_figures.drawn(held, asked)
 panel.said(asked, drawn)
 left, right = st.columns([2.05, 1], gap="medium")
 with left:
