@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -130,7 +132,11 @@ def hold(megabytes: int) -> dict[str, float]:
 
 def test_a_row_has_its_own_peak_of_memory():
     np.ones(600 * 2**17)  # the parent's peak is not the child's
-    assert 190 < alone(hold, 200)["grew"] < 300
+    for _ in range(3):  # beside other tests a child has been seen to end before it answered; that is not what is asked
+        with suppress(BrokenProcessPool):
+            assert 190 < alone(hold, 200)["grew"] < 300
+            return
+    pytest.fail("the child ended three times without an answer")
 
 
 def test_the_apps_figures_stand_beside_what_is_wanted_and_a_missed_one_says_so():

@@ -122,6 +122,7 @@ def test_settled_statistics_are_those_of_the_weights_that_are_in(tmp_path):
     def source(step, generator):
         return 3 + torch.randn(64, 4, generator=generator), torch.full((64, 4), 0.1)
 
+    torch.manual_seed(0)  # of the layer's first weights, which decide how far off the averages begin
     run = Run(_Normed(), TrainConfig(rate=0.1), tmp_path, torch.device("cpu"))
     for _ in range(15):
         run.advance(source)
@@ -134,7 +135,7 @@ def test_settled_statistics_are_those_of_the_weights_that_are_in(tmp_path):
 
     before = off()
     settle(run, source)
-    assert off() < 0.1 < before
+    assert off() < 0.05 < before
     assert norm.momentum == 0.1
     settle(Run(_Plain(), TrainConfig(), tmp_path / "plain", torch.device("cpu")), source)  # nothing to do
 
