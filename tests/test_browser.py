@@ -110,8 +110,12 @@ def test_the_keyboard_moves_the_snr_the_link_keeps_it_and_the_file_comes(
     assert "snr=8" in page.url
     assert page.locator(".js-plotly-plot").first.evaluate(measured) != before
 
-    with page.expect_download() as coming:
-        page.get_by_role("button", name="CSV").click()
+    for _ in range(3):  # a page that runs once more at this moment takes the file back: one clicks again
+        with page.expect_download() as coming:
+            page.get_by_role("button", name="CSV").click()
+        if coming.value.failure() is None:
+            break
+        settled(page)
     assert "Trueline" in Path(coming.value.path()).read_text()[:200]
     assert coming.value.suggested_filename.endswith("_snr8.csv")
 
