@@ -174,10 +174,9 @@ def shares(table: pd.DataFrame) -> dict[str, tuple[str, float, bool]]:
     return out
 
 
-def shown_lines(own: Line | None, focus: str = "") -> Sequence[Line]:
-    """All lines that have a panel, the reader's own first, then the one that was asked for by name."""
-    first = [LINES[focus]] if focus in LINES else []
-    return [*([] if own is None else [own]), *first, *(line for line in LINES.values() if line.name != focus)]
+def shown_lines(own: Line | None) -> Sequence[Line]:
+    """All lines that have a panel, the reader's own first."""
+    return [*([] if own is None else [own]), *LINES.values()]
 
 
 def legend(look: Look, said: dict[str, tuple[str, float, bool]]) -> str:

@@ -6,6 +6,7 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import plotly.graph_objects as go
@@ -15,6 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app import first, picker, resources, state
 from app.resources import Catalogue
 from app.shown import Look
+from app.state import Choice
 from app.styles import style
 from core.question import UNCALIBRATED, UNDERTRAINED
 
@@ -177,6 +179,17 @@ def bar() -> None:
     _more(more.popover("More", width="stretch"))
     _, said = state.finish()
     st.session_state["said"] = [*said, *catalogue.problems]
+
+
+def asked() -> tuple[Choice, Callable[..., Look]]:
+    """The choice of this run, and what asks its methods about its star; with no star the page ends in what to do."""
+    choice = state.chosen()
+    if choice.star is None:
+        problems(said())
+        st.info("There is no star to show; upload a LAMOST FITS file, or start the server with `-- --folder PATH`.")
+        st.stop()
+    return choice, partial(resources.look, catalogue().stars[choice.star], choice.snr, choice.methods, choice.seed,
+                           choice.strength, wait=False, draws=choice.number)
 
 
 def said() -> list[str]:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import streamlit as st
 
-from app import audited, export, put_in, resources, state, widgets
+from app import audited, export, put_in, widgets
 from core.figures import interactive
 
-choice = state.chosen()
-stars = widgets.catalogue().stars
-if choice.star is None:
-    widgets.problems(widgets.said())
-    st.info("There is no star to show; upload a LAMOST FITS file, or start the server with `-- --folder PATH`.")
-    st.stop()
-
+choice, ask = widgets.asked()
 line, wrong = put_in.chosen()
-ask = partial(resources.look, stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength, wait=False,
-              draws=choice.number)
 plain = ask()
 planted, refused = audited.put(plain.spectra, line)
 seen = plain if planted is None else ask(spectra=planted.spectra)

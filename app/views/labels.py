@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import charts_labels, labels_shown, lines_shown, resources, state, told, widgets
+from app import charts_labels, labels_shown, lines_shown, told, widgets
 
-choice = state.chosen()
-stars = widgets.catalogue().stars
-if choice.star is None:
-    widgets.problems(widgets.said())
-    st.info("There is no star to show; upload a LAMOST FITS file, or start the server with `-- --folder PATH`.")
-    st.stop()
-
-look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength, wait=False,
-                      draws=choice.number)
+choice, ask = widgets.asked()
+look = ask()
 widgets.problems([*widgets.said(), *look.problems])
 with st.spinner("Reading labels, measuring velocities ..."):
     found = labels_shown.labels(look)

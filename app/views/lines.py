@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import charts_lines, lines_shown, own_line, resources, state, widgets
+from app import charts_lines, lines_shown, own_line, widgets
 
-choice = state.chosen()
-stars = widgets.catalogue().stars
-if choice.star is None:
-    widgets.problems(widgets.said())
-    st.info("There is no star to show; upload a LAMOST FITS file, or start the server with `-- --folder PATH`.")
-    st.stop()
-
-look = resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength, wait=False,
-                      draws=choice.number)
+choice, ask = widgets.asked()
+look = ask()
 own, wrong = own_line.chosen()
 widgets.problems([*widgets.said(), *look.problems, *wrong])
 widgets.patience(look)  # above: the figure is longer than a screen
-panels = lines_shown.shown_lines(own, str(st.session_state.get("focus", "")))
+panels = lines_shown.shown_lines(own)
 how = (choice.air, widgets.dark(), choice.rest)
 place, name, alt = st.empty(), look.file, f"Line windows of {look.star.name}: measured, truth, each method"
 if not lines_shown.measured(look, own):  # what is there already is shown while the rest is measured

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import charts_star, charts_windows, export, panel, resources, state, told, widgets
+from app import charts_star, charts_windows, export, panel, told, widgets
 
-choice = state.chosen()
-stars = widgets.catalogue().stars
-if choice.star is None:
-    widgets.problems(widgets.said())
-    st.info("There is no star to show; upload a LAMOST FITS file, or start the server with `-- --folder PATH`.")
-    st.stop()
-
-look = told.told(resources.look(stars[choice.star], choice.snr, choice.methods, choice.seed, choice.strength,
-                                wait=False, draws=choice.number))
+choice, ask = widgets.asked()
+look = told.told(ask())
 said = [*widgets.said(), *look.problems]
 widgets.problems(said)
 dark = widgets.dark()
