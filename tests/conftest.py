@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from core.training.stars import RealStars
 
 ROOT = Path(__file__).resolve().parent.parent
+MAIN = sys.modules["__main__"]
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +31,12 @@ def page_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Pages under test answer by themselves, with a cache folder of their own, whatever the machine has."""
     monkeypatch.setenv("TRUELINE_WORKER", "0")
     monkeypatch.setenv("TRUELINE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit's AppTest leaves the page as `__main__`, and a spawned child would start by running that page."""
+    monkeypatch.setitem(sys.modules, "__main__", MAIN)
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -132,11 +130,7 @@ def hold(megabytes: int) -> dict[str, float]:
 
 def test_a_row_has_its_own_peak_of_memory():
     np.ones(600 * 2**17)  # the parent's peak is not the child's
-    for _ in range(3):  # beside other tests a child has been seen to end before it answered; that is not what is asked
-        with suppress(BrokenProcessPool):
-            assert 190 < alone(hold, 200)["grew"] < 300
-            return
-    pytest.fail("the child ended three times without an answer")
+    assert 190 < alone(hold, 200)["grew"] < 300
 
 
 def test_the_apps_figures_stand_beside_what_is_wanted_and_a_missed_one_says_so():
