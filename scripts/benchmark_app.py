@@ -58,7 +58,7 @@ _WATCH = """() => {
             m.gone = bars ? undefined : m.gone === undefined ? performance.now() : m.gone;
             if (m.progress !== undefined && m.gone && performance.now() - m.gone > 400) m.answered = m.gone;
         }
-        setTimeout(look, 50);  // not each frame: that would have the page painted without end, at the expense of the rest
+        setTimeout(look, 50);  // not each frame: the page would be painted without end
     };
     look();
 }""".replace("SHOWN", _SHOWN)

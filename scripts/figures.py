@@ -1,4 +1,4 @@
-"""Draws the figures of the docs: `python -m scripts.figures noise|gallery|reality|judge|training`."""
+"""Draws the figures of the docs: `python -m scripts.figures noise|gallery|reality|judge|study|training`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from core.figures import compose, paper
 from core.figures.against_floor import against_floor
 from core.models.templates import NATIVE, Templates
 from scripts.floor_tables import judged
+from scripts.study_pictures import study
 from scripts.training_report import training
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -150,7 +151,7 @@ def main() -> None:
     parts = parser.add_subparsers(dest="part", required=True)
     shared = ROOT.parent / "shared"
     for name, run in (("noise", noise), ("gallery", gallery), ("reality", reality),
-                      ("judge", judge), ("training", training)):
+                      ("judge", judge), ("study", study), ("training", training)):
         part = parts.add_parser(name, help=run.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         part.add_argument("--library", type=Path, default=shared / "library" / "synspec.npz", help="synthetic library")
         part.add_argument("--lamost", type=Path, default=shared / "lamost", help="folder of LAMOST spectra")
