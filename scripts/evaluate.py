@@ -13,6 +13,7 @@ from scripts.evaluate_cross import FOLDS, cross
 from scripts.evaluate_domain import domain
 from scripts.evaluate_floor import floor
 from scripts.evaluate_gain import gain
+from scripts.evaluate_good import good
 from scripts.evaluate_judge import judge
 from scripts.evaluate_labels import control, labels
 from scripts.evaluate_laboratory import laboratory
@@ -60,7 +61,8 @@ def parser() -> argparse.ArgumentParser:
                       ("parents", parents), ("gain", gain), ("floor", floor), ("labels", labels),
                       ("mixture", mixture), ("laboratory", laboratory), ("samples", ddpm_samples), ("causes", causes),
                       ("study", study), ("steps", steps), ("survival", survival), ("maps", maps),
-                      ("learning", learning), ("estimators", control), ("domain", domain)):
+                      ("learning", learning), ("estimators", control), ("domain", domain),
+                      ("good", good)):
         part = parts.add_parser(name, help=run.__doc__, formatter_class=defaults)
         part.set_defaults(run=run)
         if name == "floor":
