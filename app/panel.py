@@ -41,28 +41,28 @@ def _known(look: Look, key: str, form: str) -> str:
     return f" ({'true' if look.star.simulated else 'file'} {known.strip()})" if known else ""
 
 
-def _label(look: Look, found: believed.ByMixture | None, key: str, form: str, unit: str) -> str:
-    """A label with its error, empty until it is known."""
-    if found is None:
-        return "not yet known" if look.answers or look.waiting else ""
-    value, error = found.label(key)
+def _label(look: Look, key: str, form: str, unit: str) -> str:
+    """A label with its error; until it is known that, where something is waited for."""
+    if look.kind is None:
+        return "not yet known" if look.waiting else ""
+    value, error = look.kind.by.label(key)
     return f"{value:{form}} ± {error:{form.lstrip('+')}} {unit}"
 
 
 def facts(look: Look) -> None:
     """Who the star is, whether truth is known, how it was measured, and whether its kind is known."""
-    star, found = look.star, told.by_mixture(look)
+    star = look.star
     badge = "<b>SIMULATED</b> truth known" if star.simulated else "<b>OBSERVED</b> truth unknown"
     blue, red = look.spectra.noise.scale
     line = first.planted(star)
     kind = " · ".join(str(star.facts.get(key) or "") for key in ("subclass", "release") if star.facts.get(key))
-    verdict = None if found is None else told.kind(look)
+    verdict = None if look.kind is None else look.kind.score
     domain = "" if verdict is None else f"{'inside' if verdict.inside else 'OUTSIDE'}, misfit {verdict.misfit:+.1f} σ"
     body = rows([
         ("Class", kind, ""), ("S/N_g", look.degraded, ""),
         ("Domain", domain, "" if verdict is None else f"{verdict.words}. {told.DOMAIN}"),
-        ("Teff" + _known(look, "teff", ".0f"), _label(look, found, "teff", ".0f", "K"), _LABELS),
-        ("rv" + _known(look, "rv", "+.1f"), _label(look, found, "rv", "+.1f", "km/s"), _LABELS),
+        ("Teff" + _known(look, "teff", ".0f"), _label(look, "teff", ".0f", "K"), _LABELS),
+        ("rv" + _known(look, "rv", "+.1f"), _label(look, "rv", "+.1f", "km/s"), _LABELS),
         ("Line put in", f"{line:.0f} Å" if math.isfinite(line) else "", "No star of any prior has it."),
         ("σ true / quoted", f"{blue:.2f} blue, {red:.2f} red" + ("" if star.simulated else f"; {SIGMA_SOURCE}"), ""),
         ("ivar mended", f"{star.mended} px" if star.mended else "", MENDED),
