@@ -31,6 +31,9 @@ _COLUMNS = {"star": "Star", "quantity": "Of", "truth": "Truth", "mean": "Mean", 
             "error": "Error", "z": "z", "value": "Value", "floor": "Floor", "rms": "rms",
             "ratio": "rms / floor", "line": "Line", "wavelength": "At [Å]", "strength": "Strength [σ]",
             "survival": "Left", "painted": "Painted", "found": "Found [σ]", "flagged": "Flagged", "limit": "Limit"}
+_UNLIKE_HELP = (
+    "Slow methods were asked about the first stars of a sample only. Between methods on different stars part of a "
+    "difference is one of the stars; their error bars are wider for it. docs/study.md compares them on the same ones.")
 _DRAWN = ("q16", "q84", "z")  # what a method that answers once has not; its error stands there instead
 
 
@@ -92,6 +95,13 @@ def figures(drawn: Drawn, asked: Filters, has: Options) -> None:
         widgets.plot(figure, key=key, name=name, parent=place, on_select=partial(filters.clicked, key, has),
                      alt=f"{PLOTS.get(asked.plot, 'Bias and scatter')} of {spoken(asked.quantity)}, by method; the "
                          "same numbers are in the files of results/")
+    unlike(drawn)
+
+
+def unlike(drawn: Drawn) -> None:
+    """Which methods stand on fewer stars, under the figures: nobody may compare them with the others unknowingly."""
+    if drawn.unlike:
+        st.caption(f":small[**Not of the same stars.** {drawn.unlike}]", help=_UNLIKE_HELP)
 
 
 def mark(figure: go.Figure, key: str) -> None:
