@@ -49,6 +49,11 @@ def height(look: Look, panel: int = 178) -> int:
     return panel + _ROW * min(len(look.answers), MOST)
 
 
+def measured_in(figure: go.Figure) -> tuple[str, ...]:
+    """Which line of core.metrics.lines is measured in the panel of each trace of `windows`."""
+    return tuple(MEASURED[WINDOWS[int((trace.xaxis or "x")[1:] or 1) - 1].name] for trace in figure.data)
+
+
 def windows(look: Look, air: bool = False, dark: bool = False, rest: bool = False,
             table: pd.DataFrame | None = None) -> go.Figure:
     """The lines of WINDOWS, a panel each, with dotted marks where the star's velocity puts them.
