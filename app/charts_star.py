@@ -91,8 +91,9 @@ def _line_traces(look: Look, x: Array, velocity: float, ink: str) -> list[Trace]
     at = _moved(look, x, doppler([line.centre for line in lines], velocity))
     zoomed = {line: window for window, line in told.MEASURED.items()}
     marker, font = {"symbol": "line-ns", "size": 7, "line": {"width": 1.5, "color": GREY}}, {"color": ink}
-    return [_line(at, np.full(len(at), 0.12), "<b>%{customdata}</b>, click: its window on page Lines", name="lines",
-                  yaxis="y5", customdata=[line.name for line in lines], showlegend=False, textposition="top center",
+    words = "<b>%{customdata}</b>, click: its window on page Lines<extra></extra>"
+    return [_line(at, np.full(len(at), 0.12), words, name="lines", yaxis="y5",
+                  customdata=[line.name for line in lines], showlegend=False, textposition="top center",
                   text=[zoomed.get(line.name, "") for line in lines], textfont=font | {"size": 11}, cliponaxis=False)
             | {"mode": "markers+text", "marker": marker, "selected": _STAYS | {"textfont": font},
                "unselected": _STAYS | {"textfont": font}}]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import streamlit as st
 
 from core.metrics.lines import LINES
@@ -12,17 +10,11 @@ NAME = "window"  #: of the URL's parameter: a line's name
 _SESSION, _ASKED, _GO = "focus", "focus_asked", "focus_go"
 
 
-def clicked(key: str, lines: Sequence[str] = ()) -> None:
-    """A point of a figure was clicked: its line's window is wanted; what is none of a line changes nothing.
-
-    Args:
-        key: of the figure; lines: of each of its traces, where not the points themselves name theirs.
-    """
+def clicked(key: str) -> None:
+    """A point of the figure of this key was clicked: the window of the line that its customdata names is wanted."""
     points = st.session_state[key]["selection"]["points"]
-    if not points:
-        return
-    data, curve = points[0].get("customdata"), points[0].get("curve_number", -1)
-    named = lines[curve] if 0 <= curve < len(lines) else data[0] if isinstance(data, list) and data else data
+    data = points[0].get("customdata") if points else None
+    named = str(data[0] if isinstance(data, list) and data else data)
     if named in LINES:
         st.session_state[_SESSION] = st.session_state[_ASKED] = named
         st.session_state[_GO] = True

@@ -251,7 +251,7 @@ def test_in_the_rest_frame_the_lines_stand_at_their_own_wavelengths() -> None:
         assert ("rest frame" in figure.layout.xaxis.title.text) == rest
 
 
-def test_lines_have_a_strip_of_their_own_for_a_click_and_windows_know_theirs() -> None:
+def test_lines_have_a_strip_of_their_own_for_a_click_and_windows_name_theirs() -> None:
     look = a_look()
     figure = charts_star.spectrum(look)
     (strip,) = [trace for trace in figure.data if trace.yaxis == "y5"]
@@ -262,13 +262,13 @@ def test_lines_have_a_strip_of_their_own_for_a_click_and_windows_know_theirs() -
     assert high == 1
     marked = [trace for trace in figure.data if "markers" in (trace.mode or "")]
     assert all(trace.unselected.marker.opacity == 1 for trace in marked), "a click must not pale what was not clicked"
-    windows = charts_windows.windows(look)
-    lines = charts_windows.measured_in(windows)
-    assert len(lines) == len(windows.data)
-    for trace, line in zip(windows.data, lines, strict=True):
-        if trace.name == "observed ± 1σ":
-            assert trace.x[0] < LINES[line].centre * (1 + look.star.velocity / 299792.458) < trace.x[-1]
-    assert set(lines) == set(told.MEASURED.values())
+    windows = [trace for trace in charts_windows.windows(look).data if trace.name == charts_windows.CLICK]
+    assert [trace.customdata[0] for trace in windows] == list(told.MEASURED.values())
+    for trace in windows:
+        (line,) = set(trace.customdata)
+        assert trace.x[0] < LINES[line].centre * (1 + look.star.velocity / 299792.458) < trace.x[-1]
+        assert trace.marker.opacity == trace.selected.marker.opacity == trace.unselected.marker.opacity == 0
+        assert trace.hoverinfo == "none", "skip would hide it from a click"
 
 
 def test_an_answer_of_before_is_grey_and_says_so() -> None:

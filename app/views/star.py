@@ -22,9 +22,8 @@ with left:
     widgets.plot(charts_star.spectrum(look, choice.air, dark, height, choice.rest), key="spectrum", name=look.file,
                  on_select=partial(focus.clicked, "spectrum"),
                  alt=f"Spectrum of {look.star.name}: measured, truth if known, each method, trust, residuals in sigma")
-    zoomed = charts_windows.windows(look, choice.air, dark, choice.rest, told.lines(look))
-    widgets.plot(zoomed, key="windows", name=look.file,
-                 on_select=partial(focus.clicked, "windows", charts_windows.measured_in(zoomed)),
+    widgets.plot(charts_windows.windows(look, choice.air, dark, choice.rest, told.lines(look)), key="windows",
+                 name=look.file, on_select=partial(focus.clicked, "windows"),
                  alt="Hβ, Mg b, Na D, Hα and Ca II triplet, with EW and depth of each method")
 with right:
     panel.facts(look)
