@@ -1,4 +1,4 @@
-"""Draws by what was asked: in memory, on disk, or being made; for all visitors at once, each of whom may leave."""
+"""Answers by what was asked: in memory, on disk, or being made; for all visitors at once, each of whom may leave."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Callable
 from threading import RLock, Thread
 
 from app.crew import Crashed, Job, Maker
+from app.frames import Asked
 from app.worker import BACKGROUND, RANK, SLOW
 from core.cache import Cache
-from core.question import Question
+from core.reading import Found
 from core.spectrum import Samples
 
 KEPT = 48  #: finished questions in memory; of 32 draws each takes 1 MB
@@ -19,13 +20,13 @@ _SWEEP = 1.0  # seconds between looks for visitors that left
 
 
 class Answers:
-    """Draws by question.
+    """Answers by question.
 
     A question is made once, whoever asks for it, and as long as anybody wants it. A refusal is kept too. Whoever gets
-    draws must not write into them.
+    an answer must not write into it.
 
     Args:
-        cache: where draws are kept beyond this server's life.
+        cache: where answers are kept beyond this server's life.
     """
 
     def __init__(self, cache: Cache) -> None:
@@ -35,11 +36,11 @@ class Answers:
         self._wanted: dict[str, set[str]] = {}  # of what is being made: by whom
         self._lock = RLock()
 
-    def keep(self, question: Question, samples: Samples) -> None:
+    def keep(self, question: Asked, answer: Samples | Found) -> None:
         """An answer was made: on disk first, then on the page."""
-        self.cache.put(question.key, samples)
+        self.cache.put(question.key, answer)
 
-    def ask(self, question: Question, who: str) -> Job:
+    def ask(self, question: Asked, who: str) -> Job:
         """The job of a question: done where it was answered before, else begun.
 
         Args:
@@ -53,9 +54,9 @@ class Answers:
                     if rank < job.rank and self.maker is not None:
                         self.maker.promote(job, rank)
                 return job
-        if (samples := self.cache.get(key)) is not None:
+        if (answer := self.cache.get(key)) is not None:
             job = Job(question)
-            job.end(samples)
+            job.end(answer)
             return self._remember(key, job)
         if self.maker is None:
             raise RuntimeError("nobody is here to make answers; give Answers a maker first.")

@@ -13,16 +13,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock, Thread
-from typing import Protocol
+from typing import Any, Protocol
 
 from app import frames, worker
-from core.question import Question, weights
+from core.question import weights
+from core.reading import Found
 from core.spectrum import Samples
 
 ROOT = Path(__file__).resolve().parent.parent
 #: of methods that take long: seconds of the usual number of draws on two cores, until this server knows
 SECONDS = {"mixture": 0.5, "exact": 4.0, "supervised": 6.0, "supervised_ivar": 6.0, "supervised_mixture": 6.0,
-           "dps": 20.0, "pigdm": 9.0, "mmps": 50.0}
+           "dps": 20.0, "pigdm": 9.0, "mmps": 50.0, "kind": 2.0, "closed": 0.5, "labels": 3.0}
 _DEATHS, _WITHIN = 3, 60.0  # so many in so many seconds, and what was asked is given up
 
 TURN, LOADING = "waits for its turn", "waits for the networks to be loaded"
@@ -38,7 +39,7 @@ class Job:
     """A question that was handed over.
 
     Args:
-        question: which; future: its answer.
+        question: which; future: its answer, Samples of a Question and Found of a Reading.
         seconds: that such a question took last.
         asked: time.monotonic() when it was handed over; begun: when it began, None before.
         calls, steps: of the sampler, done and in all; 0 of 0 before it has said so.
@@ -47,10 +48,10 @@ class Job:
         idle: why it has not begun, in words.
     """
 
-    question: Question
+    question: frames.Asked
     seconds: float = 1.0
     rank: int = 0
-    future: Future[Samples] = field(default_factory=Future)
+    future: Future[Any] = field(default_factory=Future)
     asked: float = field(default_factory=time.monotonic)
     begun: float | None = None
     calls: int = 0
@@ -58,7 +59,7 @@ class Job:
     ended: float | None = None
     idle: str = TURN
 
-    def end(self, answer: Samples | None, error: BaseException | None = None) -> None:
+    def end(self, answer: Samples | Found | None, error: BaseException | None = None) -> None:
         """Done, failed, or, with neither, cancelled; the first of these counts."""
         self.ended = self.ended or time.monotonic()
         with suppress(InvalidStateError):
@@ -109,7 +110,7 @@ class Worker:
         warm: methods whose networks it loads at its start.
     """
 
-    def __init__(self, kept: Callable[[Question, Samples], None], command: Sequence[str] = COMMAND,
+    def __init__(self, kept: Callable[[frames.Asked, Samples | Found], None], command: Sequence[str] = COMMAND,
                  warm: Sequence[str] = worker.WARM) -> None:
         self.kept, self.command, self.warm = kept, list(command), tuple(warm)
         self.seconds = dict(SECONDS)
@@ -147,7 +148,7 @@ class Worker:
 
     def _hand_over(self, job: Job) -> None:
         """Tell the process of a job, a new one where its networks are not those on disk any longer."""
-        needed = weights(job.question.method)
+        needed = job.question.needs
         try:
             if any(self._weights.get(file, digest) != digest for file, digest in needed.items()):
                 self._end()
@@ -245,11 +246,11 @@ class Worker:
     def _settle(self, job: Job, ending: str, head: frames.Head, arrays: frames.Arrays) -> None:
         if ending == "done":
             question = job.question
-            samples = Samples(arrays["wave"], arrays["draws"].astype(float), question.method, head["origin"])
+            answer = frames.to_answer(question, head, arrays)
             if job.begun is not None and job.rank < worker.BACKGROUND:
                 self.seconds[question.method] = time.monotonic() - job.begun
-            self.kept(question, samples)
-            job.end(samples)
+            self.kept(question, answer)
+            job.end(answer)
         elif ending == "refused":
             job.end(None, ValueError(head["why"]))
         elif ending == "failed":

@@ -8,14 +8,14 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-import streamlit as st
 
-from app import lines_shown, told
-from app.lines_shown import cell, content, samples
-from app.shown import Answer, Look
+from app import lines_shown, resources, told
+from app.lines_shown import cell, samples
+from app.shown import OF, Look
 from app.styles import style
 from core import domain, report, star_tables
 from core.data import synthetic
+from core.reading import Reading
 from core.spectrum import Array
 
 NAMES = {"Teff": "Teff [K]", "logg": "log g [dex]", "[Fe/H]": "[Fe/H] [dex]", "[alpha/Fe]": "[α/Fe] [dex]",
@@ -38,31 +38,38 @@ class Labels:
     """Labels of one look.
 
     Args:
-        table: core.star_tables.labels; draws: (n, 5) by method; kind: the domain score.
+        table: core.star_tables.labels; draws: (n, 5) by method, of those that are there; kind: the domain score, None
+            until it is known.
         bare: names of methods without draws, which have none.
     """
 
     table: pd.DataFrame
     draws: Mapping[str, Array] = field(repr=False)
-    kind: domain.Score
+    kind: domain.Score | None
     bare: tuple[str, ...] = ()
 
 
-@st.cache_resource(show_spinner=False, max_entries=128)
-def _drawn(name: str, _look: Look, _answer: Answer | None) -> dict[str, Array]:
-    """Draws of the labels by one answer, or in closed form; nobody may write into them."""
-    found = star_tables.label_draws([] if _answer is None else [samples(_look, _answer)], _look.spectra, _look.seed)
-    return {method: drawn for method, drawn in found.items() if (method == report.CLOSED) == (_answer is None)}
+def labels(look: Look) -> tuple[Look, Labels]:
+    """Labels of every answer with draws, and in closed form: the script's numbers, read by the process that samples.
+
+    Returns:
+        the look with what is waited for, was cancelled or went wrong; and the labels that are there.
+    """
+    asked = {OF + a.method: Reading(look.spectra, "labels", look.seed, samples(look, a)) for a in look.answers
+             if a.low is not None}
+    look = told.kind(look)
+    look, found = resources.read(look, asked | {"closed": Reading(look.spectra, "closed", look.seed)})
+    drawn = {report.CLOSED if name == "closed" else name.removeprefix(OF): its.numbers["draws"]
+             for name, its in found.items()}
+    table = star_tables.labels(drawn, look.spectra) if drawn else pd.DataFrame(columns=list(report.LABEL_COLUMNS))
+    bare = tuple(style(a.method).name for a in look.answers if a.low is None)
+    return look, Labels(table, drawn, None if look.kind is None else look.kind.score, bare)
 
 
-def labels(look: Look) -> Labels:
-    """Labels of every answer with draws, and in closed form: the script's numbers, made once."""
-    drawn: dict[str, Array] = {}
-    for answer in look.answers:
-        drawn |= _drawn(content(look, answer), look, answer)
-    drawn |= _drawn(content(look, None), look, None)
-    bare = tuple(style(a.method).name for a in look.answers if a.method not in drawn)
-    return Labels(star_tables.labels(drawn, look.spectra), drawn, told.kind(look), bare)
+def none_yet(look: Look) -> str:
+    """Why there are no labels at all."""
+    return ("Labels are being read off the star; they stand here as they come." if look.waiting else
+            "No labels are known of this star; ask for them again above, or choose another star or S/N.")
 
 
 @lru_cache(maxsize=1)
@@ -100,7 +107,7 @@ def reference_name(look: Look) -> str:
 
 def files(look: Look, found: Labels) -> list[tuple[str, str, str]]:
     """The table for others' programs: file name, content and kind, as ECSV and CSV."""
-    return lines_shown.files(look, found.table, "labels", domain=found.kind.words, reference=reference_name(look))
+    return lines_shown.files(look, found.table, "labels", domain=_domain(found), reference=reference_name(look))
 
 
 def known(look: Look) -> Array:
@@ -108,7 +115,11 @@ def known(look: Look) -> Array:
     return report.known_labels(look.spectra)[0]
 
 
+def _domain(found: Labels) -> str:
+    return "not known yet" if found.kind is None else found.kind.words
+
+
 def verdict(found: Labels) -> str:
     """The domain score in a sentence, and which methods have no labels."""
     bare = f" · without draws, so without labels: {', '.join(found.bare)}" if found.bare else ""
-    return f"Domain {found.kind.words}{bare}"
+    return f"Domain {_domain(found)}{bare}"

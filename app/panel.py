@@ -41,28 +41,39 @@ def _known(look: Look, key: str, form: str) -> str:
     return f" ({'true' if look.star.simulated else 'file'} {known.strip()})" if known else ""
 
 
-def _label(look: Look, found: believed.ByMixture | None, key: str, form: str, unit: str) -> str:
-    """A label with its error, empty until it is known."""
-    if found is None:
-        return "not yet known" if look.answers or look.waiting else ""
-    value, error = found.label(key)
+def _label(look: Look, key: str, form: str, unit: str) -> str:
+    """A label with its error; until it is known that, where something is waited for."""
+    if look.kind is None:
+        return "not yet known" if look.waiting else ""
+    value, error = look.kind.by.label(key)
     return f"{value:{form}} ± {error:{form.lstrip('+')}} {unit}"
+
+
+def _domain(look: Look) -> str:
+    """The verdict and what it rests on, in the few letters that one line of the panel has on a screen 1280 wide."""
+    if look.kind is None:
+        return "not yet known" if look.waiting else ""
+    score = look.kind.score
+    if score.inside:
+        return f"inside, misfit {score.misfit:+.1f} σ"
+    if score.misfit > believed.OUTSIDE:
+        return f"OUTSIDE, misfit {score.misfit:.0f} σ"
+    return f"OUTSIDE, {len(score.flags)} flag{'s' * (len(score.flags) > 1)}"
 
 
 def facts(look: Look) -> None:
     """Who the star is, whether truth is known, how it was measured, and whether its kind is known."""
-    star, found = look.star, told.by_mixture(look)
+    star = look.star
     badge = "<b>SIMULATED</b> truth known" if star.simulated else "<b>OBSERVED</b> truth unknown"
     blue, red = look.spectra.noise.scale
     line = first.planted(star)
     kind = " · ".join(str(star.facts.get(key) or "") for key in ("subclass", "release") if star.facts.get(key))
-    verdict = None if found is None else told.kind(look)
-    domain = "" if verdict is None else f"{'inside' if verdict.inside else 'OUTSIDE'}, misfit {verdict.misfit:+.1f} σ"
+    verdict = None if look.kind is None else look.kind.score
     body = rows([
         ("Class", kind, ""), ("S/N_g", look.degraded, ""),
-        ("Domain", domain, "" if verdict is None else f"{verdict.words}. {told.DOMAIN}"),
-        ("Teff" + _known(look, "teff", ".0f"), _label(look, found, "teff", ".0f", "K"), _LABELS),
-        ("rv" + _known(look, "rv", "+.1f"), _label(look, found, "rv", "+.1f", "km/s"), _LABELS),
+        ("Domain", _domain(look), "" if verdict is None else f"{verdict.words}. {told.DOMAIN}"),
+        ("Teff" + _known(look, "teff", ".0f"), _label(look, "teff", ".0f", "K"), _LABELS),
+        ("rv" + _known(look, "rv", "+.1f"), _label(look, "rv", "+.1f", "km/s"), _LABELS),
         ("Line put in", f"{line:.0f} Å" if math.isfinite(line) else "", "No star of any prior has it."),
         ("σ true / quoted", f"{blue:.2f} blue, {red:.2f} red" + ("" if star.simulated else f"; {SIGMA_SOURCE}"), ""),
         ("ivar mended", f"{star.mended} px" if star.mended else "", MENDED),
@@ -81,10 +92,26 @@ def _flags(answer: Answer) -> str:
     return f'<span class="flag" title="{html.escape("; ".join([*said, why]))}">{mark}</span>'
 
 
-def answers(look: Look) -> None:
-    """Each method's flags, chi-square and distance from the reference, everywhere and in the lines, and error bar."""
+def no_answer(look: Look, chosen: Sequence[str]) -> str:
+    """Why there is no answer at all, and what to do: `chosen` are the methods in the bar."""
+    if look.waiting:
+        return "The first answer is being made."
+    if not chosen:
+        return "No method chosen; add one in the bar above."
+    if look.cancelled:
+        rest = "" if len(look.cancelled) == len(chosen) else " or failed"
+        return f"All answers were cancelled{rest}; ask again below."
+    return "No chosen method has an answer; why is said above. Choose another in the bar."
+
+
+def answers(look: Look, chosen: Sequence[str]) -> None:
+    """Each method's flags, chi-square and distance from the reference, everywhere and in the lines, and error bar.
+
+    Args:
+        chosen: methods in the bar, also those without an answer.
+    """
     if not look.answers:
-        st.caption("The first answer is being made." if look.waiting else "No method chosen; add one in the bar above.")
+        st.caption(no_answer(look, chosen))
         return
     to = "truth" if look.star.truth is not None else "own" if look.own is not None else ""
     head = '<td colspan="2">chi2 per pixel</td>' + (f'<td colspan="2">rms − {to}</td>' if to else "")

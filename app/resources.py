@@ -6,10 +6,13 @@ import hashlib
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -21,14 +24,16 @@ from app.catalogue import catalogue as catalogue
 from app.catalogue import default as default
 from app.catalogue import folders as folders
 from app.crew import Crashed, Inline, Job, Worker
-from app.shown import Answer, Look, Star, Waiting
-from app.styles import shifted, style
+from app.frames import Asked
+from app.shown import Answer, Look, Star, Waiting, called
+from app.styles import shifted
 from app.summary import answer_of
 from core.cache import Cache
 from core.data import noise
 from core.metrics import fidelity
 from core.question import Question
 from core.question import methods as known
+from core.reading import Found, Reading
 from core.spectrum import Array, Spectra
 
 #: of each method unless asked otherwise; a filter repeats its one answer, so the page need not know which is which
@@ -89,7 +94,7 @@ def _view(lines: fidelity.Mask, reference: Array | None) -> str:
     return digest.hexdigest()
 
 
-def _summary(question: Question, job: Job, lines: fidelity.Mask, reference: Array | None, view: str) -> Answer:
+def _summary(question: Question, lines: fidelity.Mask, reference: Array | None, view: str, job: Job) -> Answer:
     """What the page shows of a finished job.
 
     Raises:
@@ -121,6 +126,42 @@ def question_of(spectra: Spectra, method: str, seed: int, guidance: float | None
     return Question(spectra, method, number, seed, settings)
 
 
+@dataclass
+class _Round:
+    """What was asked for one look, and what came of it beside answers: who is waited for, what is said."""
+
+    wait: bool
+    waiting: list[Waiting] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def ask(self, name: str, question: Asked, taken: Callable[[Job], Any]) -> Any:
+        """What `taken` makes of the finished job; None, and noted why, where there is none."""
+        store, visit = answers(), visitors.visit()
+        if question.key in visit.cancelled:
+            self.cancelled.append(name)
+            return None
+        job = store.ask(question, visit.who)
+        visit.asked.add(question.key)
+        waiting = Waiting(name, question.draws if isinstance(question, Question) else 0, job)
+        missing = f"No answer {'about' if isinstance(question, Reading) else 'from'} {called(name)}"
+        if not self.wait and not job.future.done():
+            self.waiting.append(waiting)
+            return None
+        try:
+            return taken(job)
+        except ValueError as error:
+            self.problems.append(f"{missing}: {error}")
+        except Crashed as error:
+            self.problems.append(f"{missing}: {error}; choose another star or S/N, and come back in a minute.")
+        except CancelledError:  # by everybody else, just now
+            self.waiting.append(waiting)
+        except BaseException:
+            store.forget(question.key)  # a fault, not an answer: made anew the next time
+            raise
+        return None
+
+
 def look(star: Star, snr: float | None, chosen: Iterable[str], seed: int, guidance: float | None = None,
          wait: bool = True, draws: int | None = None, spectra: Spectra | None = None) -> Look:
     """One star at an S/N_g (None: as observed) with the chosen methods' answers; what fails is said, not raised.
@@ -147,39 +188,36 @@ def look(star: Star, snr: float | None, chosen: Iterable[str], seed: int, guidan
     spectra = observed if spectra is None else spectra
     lines = fidelity.in_windows(spectra.wave, shifted(star.velocity))
     reference = own if star.truth is None else star.truth
-    store, visit, view = answers(), visitors.visit(), _view(lines, reference)
+    visit, view, one = visitors.visit(), _view(lines, reference), _Round(wait, problems=problems)
     found: list[Answer] = []
-    waiting: list[Waiting] = []
-    cancelled: list[str] = []
     for method in (name for name in methods() if name in chosen):
         question = question_of(spectra, method, seed, guidance, draws)
-        if question.key in visit.cancelled:
-            cancelled.append(method)
-            continue
-        job = store.ask(question, visit.who)
-        visit.asked.add(question.key)
-        if not wait and not job.future.done():
-            waiting.append(Waiting(method, question.draws, job))
-            continue
-        try:
-            found.append(answer := _summary(question, job, lines, reference, view))
-            problems += [f"{style(method).name}: {warning}" for warning in answer.warnings]
-        except ValueError as error:
-            problems.append(f"No answer from {style(method).name}: {error}")
-        except Crashed as error:
-            problems.append(f"No answer from {style(method).name}: {error}; choose another star or S/N, and come back "
-                            "in a minute.")
-        except CancelledError:  # by everybody else, just now
-            waiting.append(Waiting(method, question.draws, job))
-        except BaseException:
-            store.forget(question.key)  # a fault, not an answer: made anew the next time
-            raise
-    if store.cache.problem:
-        problems.append(store.cache.problem)
-    stale = tuple(old for one in waiting if (old := visit.last.get((star.key, one.method))) is not None)
+        answer = one.ask(method, question, partial(_summary, question, lines, reference, view))
+        if answer is not None:
+            found.append(answer)
+            problems += [f"{called(method)}: {warning}" for warning in answer.warnings]
+    if answers().cache.problem:
+        problems.append(answers().cache.problem)
+    stale = tuple(old for wanted in one.waiting if (old := visit.last.get((star.key, wanted.method))) is not None)
     visit.saw(star.key, found)
     return Look(star, spectra, fidelity.error(spectra)[0], shown, float(noise.snr(spectra)[0]), lines, seed,
-                tuple(found), tuple(problems), own, tuple(waiting), stale, tuple(cancelled))
+                tuple(found), tuple(problems), own, tuple(one.waiting), stale, tuple(one.cancelled))
+
+
+def read(look: Look, asked: Mapping[str, Reading]) -> tuple[Look, dict[str, Found]]:
+    """What can be read off a star beside its methods' answers, as far as it is there; the page never waits for it.
+
+    Args:
+        look: of the star; asked: by the name of what is wanted (app.shown.READINGS, OF).
+
+    Returns:
+        the look, with what is waited for, was cancelled or went wrong; and what is there, by name.
+    """
+    one = _Round(wait=False)
+    there = {name: one.ask(name, reading, lambda job: job.future.result()) for name, reading in asked.items()}
+    more = replace(look, waiting=(*look.waiting, *one.waiting), cancelled=(*look.cancelled, *one.cancelled),
+                   problems=(*look.problems, *one.problems))
+    return more, {name: found for name, found in there.items() if found is not None}
 
 
 # ------------------------------------------------------------------------------------- who waits, and what is kept
@@ -215,6 +253,7 @@ def prepare(stars: Iterable[Star], store: Answers) -> None:
         spectra = star.spectra if snr is None else noise.degrade(star.spectra, snr, 0)
         for method in state.usual(methods()):
             store.ask(question_of(spectra, method, 0), "")
+        store.ask(Reading(spectra, "kind"), "")
 
 
 def cancel(waiting: Waiting) -> None:

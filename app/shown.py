@@ -7,23 +7,36 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from app.crew import Job
+from app.styles import style
 from core.data.grid import vacuum_to_air
 from core.metrics.flags import Flag
 from core.question import UNCALIBRATED, UNDERTRAINED
 from core.spectrum import Array, Spectra
 
+if TYPE_CHECKING:
+    from core.findings import Kind
+
 #: what an observed star's sigma rests on, and what it leaves out: said on the page and in the file (docs/noise.md)
 SIGMA_SOURCE = "measured on one 2011 plate"
 RED_ARM = "Red arm: sky residuals shared by a plate add 1-2 σ to this band (not in σ)"
 _BEFORE = 0.1  # of an answer that the clock alone may claim
+#: what is read off a star beside its methods' answers, as it is called where it is waited for
+READINGS = {"kind": "domain and trust", "closed": "labels in closed form"}
+OF = "labels:"  #: and what begins the name of the labels of one method
 MENDED = "Tenfold variance that the pilot survey quotes at strong lines, undone (docs/noise.md)"
+
+
+def called(name: str) -> str:
+    """What is waited for, by its `Waiting.method`: a method's name, or what is read beside it."""
+    return f"labels of {style(name.removeprefix(OF)).name}" if name.startswith(OF) else \
+        READINGS.get(name) or style(name).name
 
 
 @dataclass(frozen=True)
@@ -137,8 +150,8 @@ class Waiting:
     """An answer that is being made.
 
     Args:
-        method: name in core.pipeline.METHODS.
-        draws: how many it will rest on.
+        method: name in core.pipeline.METHODS, or of a reading (READINGS, OF).
+        draws: how many it will rest on, 0 for a reading.
         job: its making; what it says changes while one looks.
     """
 
@@ -174,11 +187,12 @@ class Waiting:
         """How far it is, in words."""
         if self.job.begun is None:
             return f"{self.job.idle}, then about {max(self.job.seconds, 1.0):.0f} s"
-        calls = f"{self.job.calls} of {self.job.steps} calls" if self.job.steps > 1 else f"{self.draws} draws"
+        calls = f"{self.job.calls} of {self.job.steps} calls, " if self.job.steps > 1 else \
+            f"{self.draws} draws, " if self.draws else ""
         gone = time.monotonic() - self.job.begun
         if not self.job.calls and gone > max(self.job.seconds, 1.0):  # the clock alone no longer knows
-            return f"{calls}, longer than usual, {gone:.0f} s so far"
-        return f"{calls}, {max(self.left or 0.0, 1.0):.0f} s left"
+            return f"{calls}longer than usual, {gone:.0f} s so far"
+        return f"{calls}{max(self.left or 0.0, 1.0):.0f} s left"
 
 
 @dataclass(frozen=True)
@@ -199,6 +213,7 @@ class Look:
         waiting: answers that are still being made.
         stale: of methods that are waited for, what this visitor saw last of them and this star: to be shown greyed.
         cancelled: methods whose answers were cancelled, until they are asked for again.
+        kind: whether the star is one that the prior knows, and what that says of it; None until it is known.
     """
 
     star: Star
@@ -214,6 +229,7 @@ class Look:
     waiting: tuple[Waiting, ...] = ()
     stale: tuple[Answer, ...] = ()
     cancelled: tuple[str, ...] = ()
+    kind: Kind | None = field(default=None, repr=False)
 
     @property
     def own_name(self) -> str:

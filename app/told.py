@@ -1,4 +1,7 @@
-"""Flags, trust, lines and the kind of star beside the answers of a look: made once for each, kept by content."""
+"""Flags, trust, lines and the kind of star beside the answers of a look: made once for each, kept by content.
+
+What takes longer than a page may, the kind of star with its 16 draws, is read by the process that samples.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +10,44 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-from app import lines_shown
+from app import lines_shown, resources
 from app.shown import Answer, Look
-from core import believed, domain, report
+from core import believed, findings, report
 from core.metrics.flags import Flag
 from core.metrics.lines import find_line
-from core.spectrum import Array
+from core.reading import Reading
 
 #: which line of core.metrics.lines is measured in which of app.styles.WINDOWS
 MEASURED = {"Hβ": "H beta", "Mg b": "Mg b", "Na D": "Na D", "Hα": "H alpha", "Ca II triplet": "Ca II 8542"}
 
-#: what stands beside the verdict of `kind`, wherever it is shown
+#: what stands beside the verdict of a look's `kind`, wherever it is shown
 DOMAIN = (
     "Is this a star like those of the training? Outside where the mixture's chi-square over the whole spectrum is more "
     "than 5 sigma too large, or where its own answer misses a line by the audit's test. Of 96 simulated stars 2 were "
     "called outside; of 46 real ones kept out of everything 4 at S/N 10, 13 at 30 and 22 at 100, so with good data a "
     "real star is often outside. Inside, labels may still be wrong.")
 
-Told = tuple[tuple[Flag, ...], Array | None]
-
 
 @st.cache_resource(show_spinner=False, max_entries=128)
-def _of(name: str, _look: Look, _answer: Answer) -> Told:
-    """Flags of an answer, and its trust where it draws; nobody may write into them."""
-    samples = lines_shown.samples(_look, _answer)
-    flags = tuple(believed.flagged(samples, _look.spectra)[0])
-    return flags, None if _answer.low is None else believed.trust(samples, _look.spectra)[0]
+def _flags(name: str, _look: Look, _answer: Answer) -> tuple[Flag, ...]:
+    return tuple(believed.flagged(lines_shown.samples(_look, _answer), _look.spectra)[0])
+
+
+def kind(look: Look) -> Look:
+    """The look, with the one verdict of every page on whether it is a star like those of the training, once known."""
+    look, found = resources.read(look, {"kind": Reading(look.spectra, "kind")})
+    return replace(look, kind=findings.kind_of(found["kind"])) if found else look
 
 
 def told(look: Look) -> Look:
-    """The look, its answers with flags and trust."""
+    """The look, its answers with flags; where one draws also the kind of star, and with that the answers' trust."""
+    if any(answer.low is not None for answer in look.answers):
+        look = kind(look)
     answers = []
     for answer in look.answers:
-        flags, trust = _of(lines_shown.content(look, answer), look, answer)
+        flags = _flags(lines_shown.content(look, answer), look, answer)
+        trust = None if answer.low is None or look.kind is None else \
+            look.kind.by.share(lines_shown.samples(look, answer).spread[0])
         answers.append(replace(answer, flags=flags, trust=trust))
     return replace(look, answers=tuple(answers))
 
@@ -56,21 +64,6 @@ def lines(look: Look) -> pd.DataFrame:
     """`core.report.line_table` of every answer in the lines of MEASURED alone, without velocities: it is quick."""
     parts = [_measured(lines_shown.content(look, answer), look, answer) for answer in look.answers]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(report.LINE_COLUMNS))
-
-
-def by_mixture(look: Look) -> believed.ByMixture | None:
-    """What the mixture says of the star as shown; None until a method that draws has answered, for it takes a while."""
-    return believed.by_mixture(look.spectra) if any(answer.low is not None for answer in look.answers) else None
-
-
-@st.cache_resource(show_spinner=False, max_entries=64)
-def _kind(name: str, _look: Look) -> domain.Score:
-    return domain.score(_look.spectra)
-
-
-def kind(look: Look) -> domain.Score:
-    """Is it a star like those of the training? The one verdict of every page."""
-    return _kind(lines_shown.content(look, None), look)
 
 
 def flag_words(flag: Flag, names: str) -> str:

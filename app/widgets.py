@@ -15,7 +15,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app import first, picker, resources, state
 from app.resources import Catalogue
-from app.shown import Look
+from app.shown import Look, called
 from app.state import Choice
 from app.styles import style
 from core.question import UNCALIBRATED, UNDERTRAINED
@@ -178,7 +178,8 @@ def bar() -> None:
     draws.selectbox("Draws", state.DRAWS, key="draws", help=_DRAWS_HELP)
     _more(more.popover("More", width="stretch"))
     _, said = state.finish()
-    st.session_state["said"] = [*said, *catalogue.problems]
+    # first what was just tried: behind the first sentence the others are folded up
+    st.session_state["said"] = [*catalogue.failed, *said, *catalogue.problems]
 
 
 def asked() -> tuple[Choice, Callable[..., Look]]:
@@ -224,7 +225,7 @@ def patience(look: Look) -> None:
     if said:
         st.caption(f":small[{' · '.join(said.values())}]", help="\n\n".join(said))
     for method in look.cancelled:
-        st.button(f"{style(method).name}: cancelled. Ask again", key=f"again_{method}", on_click=resources.again,
+        st.button(f"{called(method)}: cancelled. Ask again", key=f"again_{method}", on_click=resources.again,
                   args=(method,), width="stretch", icon=":material/refresh:")
     if look.waiting:
         _progress(look)
@@ -239,7 +240,7 @@ def _progress(look: Look) -> None:
     for waiting in look.waiting:
         if waiting.done:
             st.rerun()
-        name = style(waiting.method).name
+        name = called(waiting.method)
         with st.container(key=f"waiting_{waiting.method}", horizontal=True, vertical_alignment="center", gap="small"):
             st.progress(min(waiting.share, 1.0), f"{name}: {waiting.words}")
             cancelled = st.button("✕", key=f"cancel_{waiting.method}", type="tertiary", help=f"Cancel {name}")

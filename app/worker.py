@@ -1,4 +1,4 @@
-"""The process that samples: `python -m app.worker` takes questions by its standard input until that is closed.
+"""The process that samples and reads: `python -m app.worker` takes questions by its standard input until it is closed.
 
 PyTorch and the networks live here, once, and not in the server: threads would starve the page for the interpreter's
 lock. One thing is made at a time. What is quick goes first, also before what has begun: a sampler that tells its
@@ -18,29 +18,31 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from app import frames
 from core import progress
 from core.cache import rounded
-from core.question import Question
+from core.reading import Found, Reading
 from core.spectrum import Samples
 
 #: of a question: what has a lower one goes first; filters are there at once
 RANK = {"noisy": 0, "savgol": 0, "wavelet": 0, "pca": 0, "wiener": 0, "mixture": 1, "dncnn": 1, "dncnn_blind": 1,
-        "exact": 2}
+        "exact": 2, "kind": 1, "closed": 1, "labels": 1}
 SLOW = 3  #: rank of every other method
 BACKGROUND = 10  #: rank of what nobody waits for
 WARM = ("mixture", "exact")  #: methods that are loaded before anybody asks
 _APART = 0.1  # seconds between two reports of one question
 
 
-def made(question: Question) -> Samples:
+def made(question: frames.Asked) -> Samples | Found:
     """The answer, in this process; the same number for number as a cached one.
 
     Raises:
-        ValueError: the method refuses, or its draws ran away.
+        ValueError: the method refuses, its draws ran away, or the star is none that can be read.
     """
+    if isinstance(question, Reading):
+        from core import findings
+
+        return findings.find(question)
     from core import pipeline  # here: the server, which reads this file too, does without PyTorch
 
     return rounded(pipeline.reconstruct(question.spectra, question.method, question.draws, question.seed,
@@ -51,7 +53,7 @@ def made(question: Question) -> Samples:
 class _Asked:
     number: int
     rank: int
-    question: Question = field(repr=False)
+    question: frames.Asked = field(repr=False)
     cancelled: bool = False
     told: float = 0.0
     steps: int = 0
@@ -109,9 +111,8 @@ class Desk:
         try:
             self._heard(asked, 0, 0)
             with progress.heard_by(partial(self._heard, asked)):
-                samples = made(asked.question)
-            self.tell({"draws": samples.draws.astype(np.float32), "wave": samples.wave}, done=number,
-                      origin=dict(samples.origin))
+                head, arrays = frames.of_answer(made(asked.question))
+            self.tell(arrays, done=number, **head)
         except progress.Cancelled:
             self.tell(cancelled=number)
         except ValueError as error:

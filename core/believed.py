@@ -109,7 +109,7 @@ def trust(samples: Samples, spectra: Spectra) -> Array:
     out = np.full(spectra.flux.shape, np.nan)
     spread = samples.spread
     for b in np.flatnonzero(spread.any(axis=1)):
-        out[b] = np.clip(spread[b] ** 2 / by_mixture(spectra, int(b)).variance, 0.0, 1.0)
+        out[b] = by_mixture(spectra, int(b)).share(spread[b])
     return out
 
 
@@ -133,6 +133,10 @@ class ByMixture:
         """Mean and standard deviation of a label, by its name in LABELS."""
         at = list(LABELS).index(name)
         return float(self.labels[at]), float(self.errors[at])
+
+    def share(self, spread: Array) -> Array:
+        """(L,) posterior over prior variance, 0 to 1, of draws that spread (L,) like this: `trust` of one star."""
+        return np.asarray(np.clip(spread**2 / self.variance, 0.0, 1.0))
 
 
 def by_mixture(spectra: Spectra, b: int = 0) -> ByMixture:

@@ -1,4 +1,4 @@
-"""Finished draws on disk, found by the question's key; in safetensors, never pickle, and bounded."""
+"""Finished answers on disk, found by the question's key; in safetensors, never pickle, and bounded."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse
 from safetensors.numpy import save
 
+from core.reading import Found
 from core.spectrum import Samples
 
 LIMIT_MB = 1000  #: of the folder, unless TRUELINE_CACHE_MB says another
@@ -85,16 +86,26 @@ def rounded(samples: Samples) -> Samples:
     return Samples(samples.wave, draws, samples.method, samples.origin)
 
 
-def packed(samples: Samples) -> bytes:
-    """Samples as bytes: draws as float32, which is right to 1e-7 of the continuum, far below any noise."""
-    draws = np.ascontiguousarray(samples.draws, dtype=np.float32)
-    head = {"method": samples.method, "origin": dict(samples.origin),
+def packed(answer: Samples | Found) -> bytes:
+    """An answer as bytes: draws as float32, which is right to 1e-7 of the continuum, far below any noise."""
+    if isinstance(answer, Found):
+        numbers = {name: np.ascontiguousarray(array, dtype=np.float64) for name, array in answer.numbers.items()}
+        return bytes(save(numbers, {"found": json.dumps({"method": answer.method, "sha256": _digest(numbers)})}))
+    draws = np.ascontiguousarray(answer.draws, dtype=np.float32)
+    head = {"method": answer.method, "origin": dict(answer.origin),
             "sha256": hashlib.sha256(draws.tobytes()).hexdigest()}
-    return bytes(save({"draws": draws, "wave": samples.wave}, {"samples": json.dumps(head)}))
+    return bytes(save({"draws": draws, "wave": answer.wave}, {"samples": json.dumps(head)}))
 
 
-def unpacked(blob: bytes) -> Samples:
-    """Samples from `packed`'s bytes.
+def _digest(numbers: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(numbers):
+        digest.update(f"{name} {numbers[name].shape}".encode() + numbers[name].tobytes())
+    return digest.hexdigest()
+
+
+def unpacked(blob: bytes) -> Samples | Found:
+    """The answer from `packed`'s bytes.
 
     Raises:
         ValueError: bytes that are not, or not whole.
@@ -102,6 +113,11 @@ def unpacked(blob: bytes) -> Samples:
     try:
         arrays = parse(blob)  # checks the lengths that the next line trusts
         header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
+        if "found" in header["__metadata__"]:
+            head = json.loads(header["__metadata__"]["found"])
+            if _digest(arrays) != head["sha256"]:
+                raise ValueError("its numbers are not those that were stored")
+            return Found(head["method"], arrays)
         head = json.loads(header["__metadata__"]["samples"])
         if hashlib.sha256(arrays["draws"].tobytes()).hexdigest() != head["sha256"]:
             raise ValueError("its draws are not those that were stored")
@@ -131,7 +147,7 @@ def default_limit() -> int:
 
 
 class Cache:
-    """Draws by key on disk; where the disk fails it goes on without, and says why. For any number of threads.
+    """Answers by key on disk; where the disk fails it goes on without, and says why. For any number of threads.
 
     Args:
         folder: made where missing; `default_folder()` by default.
@@ -165,7 +181,7 @@ class Cache:
             self.problem = (f"Answers are not kept: the cache folder {self.folder} cannot be used "
                             f"({said or type(error).__name__}); free or mend it, or name another in TRUELINE_CACHE.")
 
-    def get(self, key: str) -> Samples | None:
+    def get(self, key: str) -> Samples | Found | None:
         """What was kept under the key; None where nothing whole is."""
         if self._disk is None:
             return None
@@ -180,11 +196,11 @@ class Cache:
                 raise error
         return None
 
-    def put(self, key: str, samples: Samples) -> None:
-        """Keep samples; whole, or not at all."""
+    def put(self, key: str, answer: Samples | Found) -> None:
+        """Keep an answer; whole, or not at all."""
         if self._disk is not None:
             with self._trying(writes=True):
-                self._disk.set(key, packed(samples))
+                self._disk.set(key, packed(answer))
 
     def state(self) -> tuple[int, int, Path, int]:
         """Bytes taken, bytes allowed, the folder, and how many answers are in it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -53,6 +53,11 @@ class Question:
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def needs(self) -> dict[str, str]:
+        """`weights` of its method."""
+        return weights(self.method)
+
     @cached_property
     def key(self) -> str:
         """SHA-256 of observation, noise, sky patterns, star ids, method, settings, draws, seed, the files of WEIGHTS,
@@ -60,7 +65,7 @@ class Question:
         told = {"stars": self.spectra.stars, "shape": self.spectra.flux.shape, "method": self.method,
                 "noise": [self.spectra.noise.scale, self.spectra.noise.rho, self.spectra.noise.join],
                 "settings": dict(self.settings), "draws": self.draws, "seed": self.seed,
-                "weights": weights(self.method), "code": _code()}
+                "weights": self.needs, "code": code()}
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for array in (self.spectra.wave, self.spectra.flux, self.spectra.ivar, self.spectra.patterns):
             digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
@@ -75,10 +80,14 @@ def methods() -> tuple[str, ...]:
 def weights(method: str) -> dict[str, str]:
     """Hash of each file in checkpoints/ that the method hangs on, as they are now; `missing` where one is."""
     if (names := WEIGHTS.get(method)) is None:
-        files = sorted(hashes.FOLDER.glob("*.safetensors"))
-    else:
-        files = [hashes.FOLDER / f"{name}{ending}" for name in names for ending in (".safetensors", ".json")]
-    return {file.name: _digest(file) for file in files}
+        return {file.name: _digest(file) for file in sorted(hashes.FOLDER.glob("*.safetensors"))}
+    return files(names)
+
+
+def files(names: Sequence[str]) -> dict[str, str]:
+    """Hash of each of these checkpoints, and of its card, as they are now; `missing` where one is."""
+    paths = [hashes.FOLDER / f"{name}{ending}" for name in names for ending in (".safetensors", ".json")]
+    return {path.name: _digest(path) for path in paths}
 
 
 def _digest(file: Path) -> str:
@@ -95,7 +104,7 @@ def _digest_at(file: Path, _changed: int, _size: int) -> str:
 
 
 @lru_cache(maxsize=1)
-def _code() -> str:
+def code() -> str:
     """Hash of the code between a spectrum and its draws: draws of other code are others' draws."""
     digest = hashlib.sha256(f"torch {version('torch')} on {platform.machine()}".encode())
     alone = [_CORE / name for name in ("spectrum.py", "pipeline.py", "networks.py")]

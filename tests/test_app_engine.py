@@ -18,6 +18,7 @@ from app.shown import Star
 from core import checkpoint, networks
 from core.cache import Cache, rounded
 from core.data import hashes
+from core.reading import Found, Reading
 from core.spectrum import Samples
 
 __all__ = ["fresh", "no_folder", "small"]  # fixtures
@@ -35,8 +36,19 @@ class Later(crew.Inline):
 
     def make(self, job: Job, **origin: object) -> None:
         question = job.question
+        if isinstance(question, Reading):
+            job.end(read(question))
+            return
         draws = question.spectra.flux + np.linspace(-0.1, 0.1, question.draws)[:, None, None]
         job.end(rounded(Samples(question.spectra.wave, draws, question.method, origin)))
+
+
+def read(asked: Reading) -> Found:
+    """Numbers of the right shapes, at once."""
+    if asked.method == "kind":
+        return Found("kind", {"misfit": np.array([0.5]), "flags": np.empty((0, 5)), "labels": np.arange(5.0),
+                              "errors": np.ones(5), "variance": np.ones(asked.spectra.wave.size)})
+    return Found(asked.method, {"draws": np.array([5800.0, 4.4, -0.1, 0.0, 5.0]) + np.linspace(-1, 1, 9)[:, None]})
 
 
 @pytest.fixture
@@ -134,15 +146,49 @@ def test_the_page_shows_progress_cancels_and_asks_again(later: Later) -> None:
     app = healthy(opened(methods="exact"))
     assert len(app.get("progress")) == 1
     assert not said(app)
+    assert "The first answer is being made" in words(app)
     healthy(app.button(key="cancel_exact").click().run())
     assert not app.get("progress")
     assert later.jobs[0].future.cancelled()
+    assert "All answers were cancelled; ask again below" in words(app)
+    assert "No method chosen" not in words(app), "one is"
     healthy(app.button(key="again_exact").click().run())
     assert len(app.get("progress")) == 1
     later.make(later.jobs[1])
     healthy(app.run())
-    assert not app.get("progress")
     assert "68 % band" in words(app)
+    assert len(app.get("progress")) == 1, "and what kind of star it is"
+    assert "not yet known" in words(app)
+    healthy(app.button(key="cancel_kind").click().run())
+    assert "domain and trust: cancelled" in app.button(key="again_kind").label
+    healthy(app.button(key="again_kind").click().run())
+    later.make(later.jobs[-1])
+    healthy(app.run())
+    assert not app.get("progress")
+    assert "inside, misfit +0.5 σ" in words(app)
+
+
+def test_labels_are_read_while_the_page_is_whole_and_stand_as_they_come(later: Later) -> None:
+    app = opened(methods="exact")
+    later.make(later.jobs[0])
+    app = healthy(app.switch_page("views/labels.py").run())
+    wanted = {job.question.method: job for job in later.jobs[1:]}
+    assert set(wanted) == {"kind", "labels", "closed"}
+    assert not any(job.future.cancelled() for job in later.jobs)
+    assert len(app.get("progress")) == 3
+    assert "they stand here as they come" in words(app)
+    later.make(wanted["closed"])
+    healthy(app.run())
+    assert app.dataframe[0].value.index[0] == "mixture, closed form"
+    assert "exact" not in app.dataframe[0].value.index
+    assert "Domain not known yet" in words(app)
+    wanted["kind"].end(None, Crashed("the process that makes answers died at it and was started anew"))
+    later.make(wanted["labels"])
+    app.run()
+    assert not app.exception
+    assert "No answer about domain and trust: the process that makes answers died" in said(app)
+    assert list(app.dataframe[0].value.index)[:2] == ["exact", "mixture, closed form"]
+    assert not app.get("progress")
 
 
 def test_what_a_method_was_not_made_for_is_a_sentence_on_the_page_and_in_the_file(later: Later) -> None:
@@ -160,6 +206,20 @@ def test_what_a_method_was_not_made_for_is_a_sentence_on_the_page_and_in_the_fil
     healthy(app.multiselect(key="methods").set_value(["exact"]).run())
     assert not said(app)
     assert "undertrained" not in words(app)
+
+
+def test_why_there_is_no_answer_is_what_happened(later: Later) -> None:
+    app = opened(methods="exact,mixture")
+    later.jobs[0].end(None, ValueError("this star is not for me"))
+    app.run()
+    assert "The first answer is being made" in words(app)
+    app.button(key="cancel_exact").click().run()
+    assert "All answers were cancelled or failed; ask again below" in words(app)
+    healthy(app.multiselect(key="methods").set_value([]).run())
+    assert "No method chosen; add one" in words(app)
+    app.multiselect(key="methods").set_value(["mixture"]).run()
+    assert "No chosen method has an answer; why is said above" in words(app)
+    assert "not for me" in said(app)
 
 
 def test_a_crash_is_a_sentence_and_the_rest_goes_on(later: Later) -> None:
@@ -205,7 +265,7 @@ def test_first_views_of_bundled_stars_are_made_beforehand_and_then_need_nobody(l
     stars = [star for star in resources.catalogue().stars.values() if star.source == "Simulated"]
     resources.prepare(stars, resources.answers())
     usual = state.usual(resources.methods())
-    assert len(later.jobs) == len(stars) * len(usual)
+    assert len(later.jobs) == len(stars) * (len(usual) + 1), "each method, and what kind of star it is"
     assert min(job.rank for job in later.jobs) >= crew.worker.BACKGROUND
     for job in later.jobs:
         later.make(job)

@@ -15,7 +15,7 @@ from test_app import ROOT, healthy, no_folder, small, words
 
 from app import charts_labels, labels_shown, panel, resources, told
 from app.shown import Look
-from core import domain, report
+from core import domain, findings, report
 from core.metrics.flags import Flag
 
 __all__ = ["no_folder", "small"]  # fixtures of every test here
@@ -59,7 +59,7 @@ def test_no_method_still_gives_the_closed_form() -> None:
 
 
 def test_labels_have_units_errors_and_what_the_error_is(look: Look) -> None:
-    found = labels_shown.labels(look)
+    _, found = labels_shown.labels(look)
     assert set(found.table["method"]) == {"mixture", report.CLOSED}
     assert set(found.table["quantity"]) == set(labels_shown.NAMES)
     assert (found.table[["minus", "plus"]] > 0).all().all()
@@ -73,7 +73,7 @@ def test_labels_have_units_errors_and_what_the_error_is(look: Look) -> None:
 
 def test_a_foreign_star_is_called_outside_with_the_place(look: Look) -> None:
     flag = Flag(5500.0, 9.0, -12.0, 1e-9, -3.0)
-    found = replace(labels_shown.labels(look), kind=domain.Score(9.0, (flag,)))
+    found = replace(labels_shown.labels(look)[1], kind=domain.Score(9.0, (flag,)))
     said = labels_shown.verdict(found)
     assert "outside" in said
     assert "5500" in said
@@ -81,22 +81,37 @@ def test_a_foreign_star_is_called_outside_with_the_place(look: Look) -> None:
 
 
 def test_star_and_labels_give_one_verdict(look: Look) -> None:
-    assert labels_shown.labels(look).kind is told.kind(look)
+    assert labels_shown.labels(look)[1].kind == told.told(look).kind.score
     flux = look.spectra.flux.copy()
     flux[0] += 0.6 * np.exp(-0.5 * ((look.spectra.wave - 5500.0) / 12.0) ** 2)
-    foreign = replace(look, spectra=replace(look.spectra, flux=flux))
-    assert not told.kind(foreign).inside
+    foreign = told.told(replace(look, spectra=replace(look.spectra, flux=flux)))
+    assert not foreign.kind.score.inside
     with pytest.MonkeyPatch.context() as patch:
         said: list[str] = []
         patch.setattr(st, "html", said.append)
-        for one in (look, foreign):
+        for one in (told.told(look), foreign):
             panel.facts(one)
-    assert [">OUTSIDE, misfit" in words for words in said] == [False, True]
-    assert abs(told.kind(foreign).flags[0].wavelength - 5500.0) < 24.0
+    assert [">OUTSIDE, " in words for words in said] == [False, True]
+    assert ">inside, misfit " in said[0]
+    assert abs(foreign.kind.score.flags[0].wavelength - 5500.0) < 24.0
+
+
+@pytest.mark.parametrize(("misfit", "flags", "wanted"), [
+    (0.24, 0, "inside, misfit +0.2 σ"), (-1.06, 0, "inside, misfit -1.1 σ"), (0.2, 1, "OUTSIDE, 1 flag"),
+    (4.9, 12, "OUTSIDE, 12 flags"), (9.4, 0, "OUTSIDE, misfit 9 σ"), (131.2, 3, "OUTSIDE, misfit 131 σ")])
+def test_the_verdict_in_the_panel_says_what_it_rests_on(
+    look: Look, monkeypatch: pytest.MonkeyPatch, misfit: float, flags: int, wanted: str
+) -> None:
+    score = domain.Score(misfit, (Flag(5500.0, 9.0, -12.0, 1e-9, -3.0),) * flags)
+    kind = findings.Kind(score, told.told(look).kind.by)
+    said: list[str] = []
+    monkeypatch.setattr(st, "html", said.append)
+    panel.facts(replace(look, kind=kind))
+    assert f">{wanted}<" in said[0]
 
 
 def test_the_corner_shows_every_pair_and_the_kiel_diagram_every_method(look: Look) -> None:
-    found, known = labels_shown.labels(look), labels_shown.known(look)
+    (_, found), known = labels_shown.labels(look), labels_shown.known(look)
     figure = charts_labels.corner(found, known)
     assert len(figure.data) == 15 * len(found.draws)
     diagonal = [t for t in figure.data if t.mode == "lines"]

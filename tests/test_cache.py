@@ -263,7 +263,7 @@ def test_the_key_changes_with_whatever_the_answer_hangs_on(monkeypatch: pytest.M
     ]
     keys = {first.key, *(other.key for other in others)}
     assert len(keys) == len(others) + 1
-    monkeypatch.setattr(question, "_code", lambda: "other code")
+    monkeypatch.setattr(question, "code", lambda: "other code")
     assert Question(star, "exact", 4, 0).key not in keys
 
 

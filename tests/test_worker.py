@@ -21,6 +21,7 @@ from app.crew import Crashed, Job, Worker
 from core import question
 from core.cache import Cache, packed, unpacked
 from core.question import Question
+from core.reading import Reading
 from core.spectrum import Kernel, Spectra
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -252,6 +253,19 @@ def test_visitors_share_what_they_ask_and_get_it_from_disk_after_a_restart(
         later.ask(Question(star(), "exact", 3, 1), "four")
     shared_answers.clear()
     assert shared_answers.ask(ask, "one") is not job
+
+
+def test_what_is_read_off_a_star_is_made_there_kept_and_refused_like_draws(
+    shared_answers: Answers, tmp_path: Path
+) -> None:
+    found = shared_answers.ask(Reading(star(2.0), "closed"), "one").future.result(30)
+    assert np.array_equal(found.numbers["draws"], star(2.0).flux)
+    assert found.numbers["none"].shape == (0, 5)
+    later = Answers(Cache(tmp_path / "cache"))  # and nobody to make anything
+    kept = later.ask(Reading(star(2.0), "closed"), "two").future.result(0)
+    assert np.array_equal(kept.numbers["draws"], found.numbers["draws"])
+    with pytest.raises(ValueError, match="cannot be read; choose another"):
+        shared_answers.ask(Reading(star(-1.0), "kind"), "one").future.result(30)
 
 
 def test_a_question_ends_when_the_last_visitor_leaves_and_leaves_nothing_behind(shared_answers: Answers) -> None:

@@ -8,8 +8,9 @@ import time
 import numpy as np
 
 from app import worker
-from core import pipeline, progress
+from core import findings, pipeline, progress
 from core.models.observation import Observation, Reconstructor
+from core.reading import Found, Reading
 
 
 class Toy(Reconstructor):
@@ -55,7 +56,15 @@ class Deadly(Toy):
 TOYS = {"savgol": Toy, "exact": Toy, "mmps": Toy, "supervised": Warned, "wavelet": Refusing, "pca": Faulty,
         "wiener": Deadly}
 
+
+def find(reading: Reading) -> Found:
+    if reading.spectra.flux[0, 0] < 0:
+        raise ValueError("this star cannot be read; choose another")
+    return Found(reading.method, {"draws": reading.spectra.flux, "none": np.empty((0, 5))})
+
+
 if __name__ == "__main__":
+    findings.find = find
     pipeline.METHODS.clear()
     pipeline.METHODS.update(TOYS)
     worker.main(("exact",))
