@@ -54,11 +54,12 @@ def height(look: Look, panel: int = 178) -> int:
 def _clickable(line: str, x: Array, y: Array, **place: Any) -> Trace:
     """Unseen markers all along a panel, so that a click anywhere in it names its line.
 
-    Plotly selects no point of a bare line; and of all traces the pointer finds the one with the largest markers first.
+    Plotly selects no point of a bare line, and only of that trace which the pointer finds first: of those of one reach
+    (a line's is 3 pixels, a larger marker's is its own) the last one drawn.
     """
     unseen = {"marker": {"opacity": 0}}
     return _line(x, y, name=CLICK, customdata=[line] * len(x), selected=unseen, unselected=unseen, **place) | {
-        "mode": "markers", "marker": {"size": 20, "opacity": 0}, "hoverinfo": "none", "hovertemplate": None}
+        "mode": "markers", "marker": {"size": 2, "opacity": 0}, "hoverinfo": "none", "hovertemplate": None}
 
 
 def windows(look: Look, air: bool = False, dark: bool = False, rest: bool = False,
@@ -84,9 +85,9 @@ def windows(look: Look, air: bool = False, dark: bool = False, rest: bool = Fals
         inside[part] = True
         n, left = "" if number == 0 else str(number + 1), number * (width + gap)
         place = {"xaxis": f"x{n}", "showlegend": False}
-        traces += [_clickable(MEASURED[window.name], x[part], look.spectra.flux[0][part], yaxis=f"y{n}", **place),
-                   *_flux_traces(look, x, part, ink, yaxis=f"y{n}", **place),
-                   _hatch(look, x, part, ink, yaxis=f"y{count + number + 1}", **place)]
+        traces += [*_flux_traces(look, x, part, ink, yaxis=f"y{n}", **place),
+                   _hatch(look, x, part, ink, yaxis=f"y{count + number + 1}", **place),
+                   _clickable(MEASURED[window.name], x[part], look.spectra.flux[0][part], yaxis=f"y{n}", **place)]
         axes |= {
             f"xaxis{n}": {"title": title if number == count // 2 else "", "domain": [left, left + width],
                           "anchor": f"y{n}", "range": [float(x[part][0]), float(x[part][-1])], "nticks": 4,

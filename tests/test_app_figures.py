@@ -269,6 +269,7 @@ def test_lines_have_a_strip_of_their_own_for_a_click_and_windows_name_theirs() -
         assert trace.x[0] < LINES[line].centre * (1 + look.star.velocity / 299792.458) < trace.x[-1]
         assert trace.marker.opacity == trace.selected.marker.opacity == trace.unselected.marker.opacity == 0
         assert trace.hoverinfo == "none", "skip would hide it from a click"
+        assert trace.marker.size <= 6, "larger, and the pointer finds the lines first"
 
 
 def test_an_answer_of_before_is_grey_and_says_so() -> None:
