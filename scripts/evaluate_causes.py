@@ -141,5 +141,6 @@ def causes(args: argparse.Namespace) -> None:
     table = compared(rows)
     table.round(4).to_csv(ROOT / "results" / "exact_causes.csv", index=False)
     shown = table.assign(all=with_error(table, "all", 3), lines=with_error(table, "lines", 3))
-    fill(DOCS / "results.md", {"exact-causes": shown[["cause", "snr", "stars", "all", "lines", "z2"]].round(2)})
+    fill(DOCS / "results.md", {"exact-causes": shown[["cause", "snr", "stars", "all", "lines", "z2"]].assign(
+        z2=["-" if np.isnan(z) else f"{z:.2f}" for z in table["z2"]])})
     print(shown.to_string())
