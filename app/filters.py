@@ -11,7 +11,7 @@ import streamlit as st
 
 NAMES = ("sample", "quantity", "judged", "plot", "point")  #: of the URL's parameters
 #: methods to be had, but not at first: they crowd a figure and differ little from what it shows
-LATER = ("savgol", "dps", "pigdm", "mmps")
+LATER = ("savgol", "dps", "dps@0.01", "dps@0.1", "pigdm", "mmps")
 FIRST_QUANTITY, FIRST_METHOD, FIRST_SNR = "EW:Mg b", "exact", 10.0
 _HELD, _WRITTEN, _SAID, _PAGE = "filters", "filters_written", "filters_said", "filters_page"
 

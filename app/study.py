@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from core.figures import series, trends
 from core.figures.against_floor import against_floor, squared_errors
 from core.figures.style import ordered
 from core.figures.trends import SCORES
@@ -25,11 +27,12 @@ _TEXTS = ("star", "method", "quantity", "unit", "sample")
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The judge's tables.
+    """The judge's tables, and the supervised methods' of the study (docs/study.md), which stand on fewer stars.
 
     Args:
-        table: results/judge.parquet, its texts as categories; summary: judge_summary.csv; audit: audit.parquet and
-            floor: floor_stars.parquet, without rows where the file is not there.
+        table: results/judge.parquet and, of methods that it lacks, study.parquet, texts as categories; summary:
+            judge_summary.csv; audit: audit.parquet and floor: floor_stars.parquet, without rows where the file is not
+            there.
         drawing: methods that drew more than once; folder, stamps: of the files, by which it is kept.
     """
 
@@ -49,10 +52,10 @@ class Study:
 @st.cache_resource(show_spinner="Reading the study ...", max_entries=2)
 def read_of(folder: str, stamps: tuple[int, ...]) -> Study:
     """The study of a folder whose files have these time stamps, read once; raises as `study`."""
-    table, summary, audit, floor = (_table(Path(folder) / name) for name in _FILES)
-    if missing := [name for name in (*_TEXTS, "snr", "truth", "mean", "std", "rank", "n") if name not in table]:
-        raise ValueError(f"the study's table {folder}/judge.parquet has no {', '.join(missing)}; {_REMEDY}.")
-    table = table.astype({name: "category" for name in _TEXTS})
+    table, summary, audit, floor, more = (_table(Path(folder) / name) for name in _FILES)
+    table = _whole(table, f"{folder}/{_FILES[0]}")
+    if len(more):
+        table = _joined(table, _whole(more, f"{folder}/{_FILES[-1]}"))
     quantities = [str(name) for name in table["quantity"].cat.categories]
     first = [name for name in quantities if name.startswith("EW:")] + [name for name in LABELS if name in quantities]
     rest = [name for name in quantities if name.startswith("flux:")] + [name for name in SCORES if name in quantities]
@@ -63,7 +66,27 @@ def read_of(folder: str, stamps: tuple[int, ...]) -> Study:
                  tuple(float(snr) for snr in np.unique(table["snr"])), folder, stamps)
 
 
-_FILES = ("judge.parquet", "judge_summary.csv", "audit.parquet", "floor_stars.parquet")
+_FILES = ("judge.parquet", "judge_summary.csv", "audit.parquet", "floor_stars.parquet", "study.parquet")
+
+
+def _whole(table: pd.DataFrame, path: str) -> pd.DataFrame:
+    """The table with its texts as categories.
+
+    Raises:
+        ValueError: it lacks a column.
+    """
+    if missing := [name for name in (*_TEXTS, "snr", "truth", "mean", "std", "rank", "n") if name not in table]:
+        raise ValueError(f"the study's table {path} has no {', '.join(missing)}; {_REMEDY}.")
+    return table.astype({name: "category" for name in _TEXTS})
+
+
+def _joined(table: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
+    """Both, the second's rows of methods that the first has not; still as categories, which texts would undo."""
+    more = more[~more["method"].isin(table["method"].cat.categories)]
+    for name in _TEXTS:
+        every = table[name].cat.categories.union(more[name].cat.categories, sort=False)
+        table, more = (part.assign(**{name: part[name].cat.set_categories(every)}) for part in (table, more))
+    return pd.concat([table, more[list(table)]], ignore_index=True)
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -155,6 +178,15 @@ def floor(held: Study) -> pd.DataFrame:
     return _against_floor(held.folder, held.stamps)
 
 
+def floor_counts(held: Study) -> pd.DataFrame:
+    """`counts` of the simulated stars that have a floor."""
+    table = floor(held)
+    names = {name: name.removeprefix("rms:") for name in table if name.startswith("rms:")}
+    wide = table[table["ok"]].groupby("snr")[list(names)].count().rename(columns=names)
+    long = wide.melt(ignore_index=False, var_name="method", value_name="stars").reset_index()
+    return long[long["stars"] > 0].assign(sample="simulated")
+
+
 def floor_stars(held: Study, method: str, snr: float) -> pd.DataFrame:
     """Stars with a floor at one S/N, worst first: star, floor, rms, ratio."""
     table = floor(held)
@@ -191,10 +223,34 @@ def audited(held: Study, experiment: str, method: str, snr: float, part: tuple[f
 
 
 def numbers(held: Study, quantity: str, sample: str, method: str, snr: float) -> dict[str, float]:
-    """The summary's row of one point, by column; empty where it has none."""
+    """The summary's row of one point, by column; of a method that it lacks what the figures have; empty without."""
     table = held.summary
-    if table.empty:
-        return {}
-    mine = table[(table["quantity"] == quantity) & (table["sample"] == sample) & (table["method"] == method)
-                 & np.isclose(table["snr"], snr)]
+    mine = table if table.empty else table[
+        (table["quantity"] == quantity) & (table["sample"] == sample) & (table["method"] == method)
+        & np.isclose(table["snr"], snr)]
+    if mine.empty and (table.empty or method not in set(table["method"])):
+        mine = _figured(rows(held, quantity, [sample], snr), quantity, method)
     return {} if mine.empty else {str(k): float(v) for k, v in mine.iloc[0].items() if isinstance(v, float | int)}
+
+
+def _figured(table: pd.DataFrame, quantity: str, method: str) -> pd.DataFrame:
+    """One row by the summary's names, without rows where there is nothing to tell."""
+    out = pd.DataFrame()
+    if method not in set(table["method"]):
+        return out
+    if quantity in SCORES:
+        return trends.score(table, quantity, [method])
+    with suppress(ValueError):  # no truth is known
+        out = series.bias_and_scatter(table, quantity, [method])
+    with suppress(ValueError):  # one answer has no interval
+        share = trends.inside(table, quantity, [method])
+        out = out.assign(coverage=share["inside"].to_numpy(), coverage_err=share["error"].to_numpy())
+    return out
+
+
+def counts(held: Study, quantity: str, samples: Sequence[str], snr: float | None = None,
+           drawn: bool = False) -> pd.DataFrame:
+    """How many stars each method stands on: sample, method, snr, stars; arguments as of `rows`."""
+    table = rows(held, quantity, samples, snr, drawn)
+    table = table[table["mean"].notna() & (table["truth"].notna() | (quantity in SCORES))]
+    return table.groupby(["sample", "method", "snr"])["star"].nunique().rename("stars").reset_index()

@@ -24,15 +24,18 @@ _TARP = ("TARP is not among the figures: it wants every draw of all quantities o
          "(tests/test_calibration.py); nothing is claimed here. Of one quantity at a time, ranks say as much.")
 _TALL = 100.0  # of what stands under each other [mm]: so that it fits a screen 720 high
 _BINS = 11  # of ranks: 32 draws have 33
+_SAME = 0.95  # share of the stars from which a method stands on the same as the others
+_AT_ONE = ("levels", "pit", "ranks")  # figures of one S/N
 _NO_REAL = "Nothing on this figure says how it is on real stars."
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Figures to show beside each other, and sentences about what they lack."""
+    """Figures to show beside each other, sentences about what they lack, and one on methods that have fewer stars."""
 
     sheets: tuple[Sheet, ...]
     said: tuple[str, ...] = ()
+    unlike: str = ""
 
 
 def _each(held: Study, filters: Filters, snr: float | None, drawn: bool,
@@ -174,9 +177,43 @@ PLOTS: dict[str, Callable[[Study, Filters], Drawn]] = {
     "inside": inside, "levels": levels, "pit": pit, "ranks": sbc, "tarp": tarp, "rho": rho, "audit": audit}
 
 
+def unlike(held: Study, filters: Filters) -> str:
+    """Which methods of the figure stand on fewer stars than the others, and on how many; empty where none does."""
+    if filters.plot in ("tarp", "audit"):
+        return ""
+    table = study.floor_counts(held) if filters.plot == "rho" else study.counts(
+        held, filters.quantity, study.BESIDE[filters.sample], filters.snr if filters.plot in _AT_ONE else None,
+        filters.plot in PLOTS)
+    table = table[table["method"].isin(filters.methods)]
+    said = [_fewer(sample, mine, filters.methods) for sample in TITLES
+            if len(mine := table[table["sample"] == sample])]
+    return " ".join(sentence for sentence in said if sentence)
+
+
+def _fewer(sample: str, table: pd.DataFrame, methods: Sequence[str]) -> str:
+    """A sentence about one sample."""
+    wide = table.pivot(index="method", columns="snr", values="stars").reindex(list(methods)).fillna(0).astype(int)
+    short = (wide < _SAME * wide.max()).any(axis=1)
+    if not short.any():
+        return ""
+
+    def stars(rows: pd.DataFrame) -> str:
+        there = rows.max() > 0
+        if not there.any():
+            return "none"
+        at = "" if there.all() else f" (S/N {', '.join(f'{snr:g}' for snr in wide.columns[there])} alone)"
+        return f"{span({int(n) for n in rows.to_numpy().ravel() if n})}{at}"
+
+    few = [f"{style(method).name} {stars(wide.loc[[method]])}" for method in wide.index[short]]
+    rest = f"; the other methods {stars(wide[~short])}{' at each S/N' * (len(wide.columns) > 1)}"
+    return f"{TITLES[sample]}: {', '.join(few)}{rest if (~short).any() else ''}."
+
+
 @st.cache_resource(show_spinner=False, max_entries=128)
 def _kept(folder: str, stamps: tuple[int, ...], filters: Filters) -> Drawn:
-    return PLOTS.get(filters.plot, bias)(study.read_of(folder, stamps), filters)
+    held = study.read_of(folder, stamps)
+    found = PLOTS.get(filters.plot, bias)(held, filters)
+    return replace(found, unlike=unlike(held, filters) if found.sheets else "")
 
 
 def drawn(held: Study, filters: Filters) -> Drawn:

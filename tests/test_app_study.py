@@ -37,6 +37,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stars = [list(part["star"].unique()[:FEW]) for _, part in drew.groupby(["sample", "snr"])]
     stars += [list(part["star"].unique()[:FEW]) for _, part in table[table["sample"] == "lamost"].groupby("snr")]
     table[table["star"].isin([name for some in stars for name in some])].to_parquet(out / "judge.parquet")
+    more = pd.read_parquet(study.RESULTS / "study.parquet")
+    groups = more.astype({"sample": str}).groupby(["sample", "snr"])
+    some = [list(part["star"].unique()[: FEW // 2]) for _, part in groups]
+    more[more["star"].isin([name for few in some for name in few])].to_parquet(out / "study.parquet")
     for name in ("judge_summary.csv", "audit.parquet", "floor_stars.parquet"):
         (out / name).write_bytes((study.RESULTS / name).read_bytes())
     return out
@@ -118,6 +122,47 @@ def test_a_figure_of_no_method_says_what_to_do(small: Study) -> None:
         drawn = make(small, usual(small, plots, methods=())[0])
         assert not drawn.sheets
         assert "choose another method" in " ".join(drawn.said)
+
+
+def test_the_supervised_methods_stand_beside_the_judges_and_say_on_how_many_stars(small: Study, folder: Path) -> None:
+    more, judge = (pd.read_parquet(folder / f"{name}.parquet") for name in ("study", "judge"))
+    new = set(more["method"].unique()) - set(judge["method"].unique())
+    assert {"dncnn", "supervised_ivar"} <= new < set(small.methods)
+    assert "dncnn" not in small.drawing, "it answers once"
+    assert "supervised_ivar" in small.drawing
+    for plots, plot in (((), "bias"), (tuple(panel.PLOTS), "inside"), (tuple(panel.PLOTS), "levels")):
+        asked, _ = usual(small, plots, plot=plot, sample="simulated", methods=("mixture", "supervised_ivar"))
+        drawn = study_figures.drawn(small, asked)
+        assert {p.method for sheet in drawn.sheets for q in sheet.panels for p in q.points} >= {"supervised_ivar"}
+        assert f"supervised + ivar {FEW // 2}" in drawn.unlike
+        assert f"the other methods {FEW}" in drawn.unlike
+        assert not study_figures.drawn(small, asked.but(methods=("mixture", "wiener"))).unlike, "the control"
+    row = study.numbers(small, "EW:Mg b", "simulated", "supervised_ivar", 10.0)
+    table = study.stars(small, "EW:Mg b", "simulated", "supervised_ivar", 10.0)
+    assert len(table) == FEW // 2
+    assert row["bias"] == pytest.approx(table["error"].mean())
+    assert 0 <= row["coverage"] <= 1
+    assert set(study.numbers(small, "rms", "simulated", "dncnn", 10.0)) >= {"median"}
+    assert "coverage" not in study.numbers(small, "EW:Mg b", "simulated", "dncnn", 10.0)
+
+
+def test_a_method_of_both_tables_is_the_judges_and_without_the_study_the_rest_stands(
+    small: Study, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setattr(study, "RESULTS", tmp_path)
+    more = pd.read_parquet(folder / "study.parquet")
+    pd.concat([more, more.assign(method="exact")]).to_parquet(tmp_path / "study.parquet")
+    exact = [part.table[part.table["method"] == "exact"] for part in (small, study.study())]
+    assert len(exact[0]) == len(exact[1]) > 0
+    (tmp_path / "study.parquet").unlink()
+    alone = study.study()
+    assert "dncnn" not in alone.methods
+    assert set(alone.methods) < set(small.methods)
+    more.drop(columns="rank").to_parquet(tmp_path / "study.parquet")
+    with pytest.raises(ValueError, match="study.parquet has no rank"):
+        study.study()
 
 
 # -------------------------------------------------------------------------------------------------- the stars behind it
