@@ -27,10 +27,11 @@ _SAMPLES_HELP = (
     "Simulated stars have a truth, and say nothing certain about real ones: beside them always stand stars of MILES, "
     "STELIB and MaStar that were kept out of everything, with LAMOST's noise put on. LAMOST: spectra of S/N above 40 "
     "with noise added, judged against themselves, whose own noise is in the figure.")
-_COLUMNS = {"star": "Star", "quantity": "Of", "truth": "Truth", "mean": "Mean", "q16": "16 %", "q84": "84 %",
-            "error": "Error", "z": "z", "value": "Value", "floor": "Floor", "rms": "rms",
+_COLUMNS = {"star": "Star", "quantity": "Of", "z": "z [σ]", "floor": "Floor [continuum]", "rms": "rms [continuum]",
             "ratio": "rms / floor", "line": "Line", "wavelength": "At [Å]", "strength": "Strength [σ]",
-            "survival": "Left", "painted": "Painted", "found": "Found [σ]", "flagged": "Flagged", "limit": "Limit"}
+            "survival": "Left [share of EW]", "painted": "Painted [share of EW]", "found": "Found [σ]",
+            "flagged": "Flagged", "limit": "Limit [share flagged]"}
+_MEASURED = {"truth": "Truth", "mean": "Mean", "q16": "16 %", "q84": "84 %", "error": "Error", "value": "Value"}
 _UNLIKE_HELP = (
     "Slow methods were asked about the first stars of a sample only. Between methods on different stars part of a "
     "difference is one of the stars; their error bars are wider for it. docs/study.md compares them on the same ones.")
@@ -71,9 +72,19 @@ def bar(page: str, has: Options) -> Filters:
 
 def spoken(quantity: str) -> str:
     """A quantity as a reader says it, with its unit."""
-    name, unit = SCORES[quantity][:2] if quantity in SCORES else named(quantity)
-    name = name.replace("T_eff", "Teff")
-    return name[0].upper() + name[1:] + (f" [{unit.replace('Angstrom', 'Å')}]" if unit else "")
+    name = (SCORES[quantity][0] if quantity in SCORES else named(quantity)[0]).replace("T_eff", "Teff")
+    return name[0].upper() + name[1:] + in_unit(quantity)
+
+
+def in_unit(quantity: str) -> str:
+    """A quantity's unit in brackets, for behind a name; empty where it has none."""
+    unit = (SCORES[quantity] if quantity in SCORES else named(quantity))[1].replace("Angstrom", "Å")
+    return f" [{unit}]" if unit else ""
+
+
+def headers(quantity: str) -> dict[str, str]:
+    """What stands over each column of the stars behind a point of this quantity."""
+    return _COLUMNS | {name: said + in_unit(quantity) for name, said in _MEASURED.items()}
 
 
 def said(asked: Filters, drawn: Drawn) -> None:
@@ -161,9 +172,9 @@ def stars(held: Study, asked: Filters, drawn: Drawn) -> None:
         files(drawn, asked, table)
         return
     once = "z" in table and not table["z"].notna().any()
-    hidden = _DRAWN if once else ("error",)
-    shown = {name: st.column_config.NumberColumn(_COLUMNS[name], format="%.3g") if table[name].dtype.kind == "f" else
-             st.column_config.Column(_COLUMNS[name], width=105 if name == "star" else None)
+    hidden, over = _DRAWN if once else ("error",), headers(asked.quantity)
+    shown = {name: st.column_config.NumberColumn(over[name], format="%.3g") if table[name].dtype.kind == "f" else
+             st.column_config.Column(over[name], width=105 if name == "star" else None)
              for name in table if name not in hidden}
     st.dataframe(table[list(shown)], hide_index=True, height=255, column_config=shown, key="stars")
     files(drawn, asked, table)

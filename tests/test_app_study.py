@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -313,6 +314,26 @@ def test_page_bias_shows_every_sample_and_the_url_follows(small: Study) -> None:
     healthy(app.selectbox(key="f_method").set_value("wavelet").run())
     assert app.query_params["point"] == "real,wavelet,10"
     assert len(app.dataframe[0].value) == FEW
+
+
+@pytest.mark.parametrize(("query", "wanted"), [
+    ({"quantity": "RV"}, ["Truth [km/s]", "Mean [km/s]", "16 % [km/s]", "84 % [km/s]", "z [σ]"]),
+    ({"quantity": "EW:Mg b"}, ["Truth [Å]", "Mean [Å]", "z [σ]"]), ({"quantity": "rms"}, ["Value [continuum]"]),
+    ({"quantity": "EW:Mg b", "point": "real,wavelet,10"}, ["Truth [Å]", "Error [Å]"]),
+])
+def test_columns_of_the_stars_have_their_units(small: Study, query: dict[str, str], wanted: list[str]) -> None:
+    shown = json.loads(at("bias", **query).dataframe[0].proto.columns)
+    labels = [column["label"] for column in shown.values() if "label" in column]
+    assert set(wanted) <= set(labels), labels
+    assert not [label for label in labels if label.split(" [")[0] in panel._MEASURED.values() and "[" not in label]
+
+
+def test_every_column_there_is_has_words_over_it(small: Study) -> None:
+    tables = [study.stars(small, "EW:", "real", "exact", 10.0), study.stars(small, "rms", "real", "exact", 10.0),
+              study.floor_stars(small, "exact", 10.0), study.audited(small, "put_in", "mixture", 10.0, None),
+              study.audited(small, "take_out", "mixture", 10.0, None)]
+    assert all(len(table) for table in tables)
+    assert {name for table in tables for name in table} <= set(panel.headers("EW:"))
 
 
 @pytest.mark.parametrize("plot", list(panel.PLOTS))
