@@ -28,11 +28,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The stars one can pick, by key, and what could not be read: sentences, and files with their reasons."""
+    """The stars one can pick, by key, and what could not be read: sentences, and files with their reasons.
+
+    Args:
+        failed: sentences about what was uploaded in this session; problems: about the rest.
+    """
 
     stars: dict[str, Star]
     problems: tuple[str, ...]
     refused: pd.DataFrame
+    failed: tuple[str, ...] = ()
 
 
 def folders() -> list[str]:
@@ -102,11 +107,12 @@ def catalogue(uploads: Iterable[tuple[str, bytes]] = ()) -> Catalogue:
     """
     stars: list[Star] = []
     problems: list[str] = []
+    failed: list[str] = []
     refused = [pd.DataFrame(columns=["file", "reason"])]
     for name, data in uploads:
         answer = _upload(hashlib.sha256(data).hexdigest(), name, data)
         if isinstance(answer, str):
-            problems.append(answer)
+            failed.append(answer)
         elif answer.key not in {star.key for star in stars}:  # the same content under two names is one star
             stars.append(answer)
     for path in folders():
@@ -125,7 +131,7 @@ def catalogue(uploads: Iterable[tuple[str, bytes]] = ()) -> Catalogue:
     except ValueError as error:
         problems.append(str(error))
     stars.sort(key=lambda star: (_SOURCES.index(star.source), -np.nan_to_num(star.own), star.name))
-    return Catalogue(_unique(stars), tuple(problems), pd.concat(refused, ignore_index=True))
+    return Catalogue(_unique(stars), tuple(problems), pd.concat(refused, ignore_index=True), tuple(failed))
 
 
 def default(stars: Mapping[str, Star]) -> str | None:

@@ -89,7 +89,7 @@ def headers(quantity: str) -> dict[str, str]:
 
 def said(asked: Filters, drawn: Drawn) -> None:
     """What the link got wrong and what the figure lacks, in one place."""
-    widgets.problems([*filters.finish(asked), *(drawn.said if drawn.sheets else ())])
+    widgets.problems([*widgets.said(), *filters.finish(asked), *(drawn.said if drawn.sheets else ())])
 
 
 def figures(drawn: Drawn, asked: Filters, has: Options) -> None:

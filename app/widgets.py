@@ -178,7 +178,8 @@ def bar() -> None:
     draws.selectbox("Draws", state.DRAWS, key="draws", help=_DRAWS_HELP)
     _more(more.popover("More", width="stretch"))
     _, said = state.finish()
-    st.session_state["said"] = [*said, *catalogue.problems]
+    # first what was just tried: behind the first sentence the others are folded up
+    st.session_state["said"] = [*catalogue.failed, *said, *catalogue.problems]
 
 
 def asked() -> tuple[Choice, Callable[..., Look]]:

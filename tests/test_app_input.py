@@ -186,6 +186,21 @@ def test_a_good_upload_is_shown_at_once_beside_a_bad_one_and_leaves_with_its_fil
     assert app.session_state["star"].startswith("simulated:")
 
 
+@pytest.mark.parametrize("view", ["star", "bias"])
+def test_a_failed_upload_is_said_first_whatever_else_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, view: str
+) -> None:
+    monkeypatch.setenv("TRUELINE_FOLDER", str(tmp_path / "nowhere"))
+    app = opened(star="simulated:nobody", seed="banana", methods="none")
+    assert "The link" in said(app).split("(and")[0]
+    assert "nowhere" in said(app)
+    upload(app, ("bad.fits", b"no"))
+    app.switch_page(f"views/{view}.py").run()
+    first = said(app).split("(and")[0]
+    assert "bad.fits" in first
+    assert "The link" not in first
+
+
 def test_many_bad_uploads_do_not_bury_the_page() -> None:
     app = upload(opened(), *[(f"{i}.fits", b"no %d" % i) for i in range(9)])
     assert "(and 8 more)" in app.expander[0].label
