@@ -81,10 +81,26 @@ def _flags(answer: Answer) -> str:
     return f'<span class="flag" title="{html.escape("; ".join([*said, why]))}">{mark}</span>'
 
 
-def answers(look: Look) -> None:
-    """Each method's flags, chi-square and distance from the reference, everywhere and in the lines, and error bar."""
+def no_answer(look: Look, chosen: Sequence[str]) -> str:
+    """Why there is no answer at all, and what to do: `chosen` are the methods in the bar."""
+    if look.waiting:
+        return "The first answer is being made."
+    if not chosen:
+        return "No method chosen; add one in the bar above."
+    if look.cancelled:
+        rest = "" if len(look.cancelled) == len(chosen) else " or failed"
+        return f"All answers were cancelled{rest}; ask again below."
+    return "No chosen method has an answer; why is said above. Choose another in the bar."
+
+
+def answers(look: Look, chosen: Sequence[str]) -> None:
+    """Each method's flags, chi-square and distance from the reference, everywhere and in the lines, and error bar.
+
+    Args:
+        chosen: methods in the bar, also those without an answer.
+    """
     if not look.answers:
-        st.caption("The first answer is being made." if look.waiting else "No method chosen; add one in the bar above.")
+        st.caption(no_answer(look, chosen))
         return
     to = "truth" if look.star.truth is not None else "own" if look.own is not None else ""
     head = '<td colspan="2">chi2 per pixel</td>' + (f'<td colspan="2">rms − {to}</td>' if to else "")

@@ -146,9 +146,12 @@ def test_the_page_shows_progress_cancels_and_asks_again(later: Later) -> None:
     app = healthy(opened(methods="exact"))
     assert len(app.get("progress")) == 1
     assert not said(app)
+    assert "The first answer is being made" in words(app)
     healthy(app.button(key="cancel_exact").click().run())
     assert not app.get("progress")
     assert later.jobs[0].future.cancelled()
+    assert "All answers were cancelled; ask again below" in words(app)
+    assert "No method chosen" not in words(app), "one is"
     healthy(app.button(key="again_exact").click().run())
     assert len(app.get("progress")) == 1
     later.make(later.jobs[1])
@@ -203,6 +206,20 @@ def test_what_a_method_was_not_made_for_is_a_sentence_on_the_page_and_in_the_fil
     healthy(app.multiselect(key="methods").set_value(["exact"]).run())
     assert not said(app)
     assert "undertrained" not in words(app)
+
+
+def test_why_there_is_no_answer_is_what_happened(later: Later) -> None:
+    app = opened(methods="exact,mixture")
+    later.jobs[0].end(None, ValueError("this star is not for me"))
+    app.run()
+    assert "The first answer is being made" in words(app)
+    app.button(key="cancel_exact").click().run()
+    assert "All answers were cancelled or failed; ask again below" in words(app)
+    healthy(app.multiselect(key="methods").set_value([]).run())
+    assert "No method chosen; add one" in words(app)
+    app.multiselect(key="methods").set_value(["mixture"]).run()
+    assert "No chosen method has an answer; why is said above" in words(app)
+    assert "not for me" in said(app)
 
 
 def test_a_crash_is_a_sentence_and_the_rest_goes_on(later: Later) -> None:

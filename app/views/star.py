@@ -22,7 +22,7 @@ with left:
                  name=look.file, alt="Hβ, Mg b, Na D, Hα and Ca II triplet, with EW and depth of each method")
 with right:
     panel.facts(look)
-    panel.answers(look)
+    panel.answers(look, choice.methods)
     widgets.download(look)
     export.menu(look, choice)
     widgets.patience(look)
