@@ -49,6 +49,18 @@ def _label(look: Look, key: str, form: str, unit: str) -> str:
     return f"{value:{form}} ± {error:{form.lstrip('+')}} {unit}"
 
 
+def _domain(look: Look) -> str:
+    """The verdict and what it rests on, in the few letters that one line of the panel has on a screen 1280 wide."""
+    if look.kind is None:
+        return "not yet known" if look.waiting else ""
+    score = look.kind.score
+    if score.inside:
+        return f"inside, misfit {score.misfit:+.1f} σ"
+    if score.misfit > believed.OUTSIDE:
+        return f"OUTSIDE, misfit {score.misfit:.0f} σ"
+    return f"OUTSIDE, {len(score.flags)} flag{'s' * (len(score.flags) > 1)}"
+
+
 def facts(look: Look) -> None:
     """Who the star is, whether truth is known, how it was measured, and whether its kind is known."""
     star = look.star
@@ -57,10 +69,9 @@ def facts(look: Look) -> None:
     line = first.planted(star)
     kind = " · ".join(str(star.facts.get(key) or "") for key in ("subclass", "release") if star.facts.get(key))
     verdict = None if look.kind is None else look.kind.score
-    domain = "" if verdict is None else f"{'inside' if verdict.inside else 'OUTSIDE'}, misfit {verdict.misfit:+.1f} σ"
     body = rows([
         ("Class", kind, ""), ("S/N_g", look.degraded, ""),
-        ("Domain", domain, "" if verdict is None else f"{verdict.words}. {told.DOMAIN}"),
+        ("Domain", _domain(look), "" if verdict is None else f"{verdict.words}. {told.DOMAIN}"),
         ("Teff" + _known(look, "teff", ".0f"), _label(look, "teff", ".0f", "K"), _LABELS),
         ("rv" + _known(look, "rv", "+.1f"), _label(look, "rv", "+.1f", "km/s"), _LABELS),
         ("Line put in", f"{line:.0f} Å" if math.isfinite(line) else "", "No star of any prior has it."),

@@ -15,7 +15,7 @@ from test_app import ROOT, healthy, no_folder, small, words
 
 from app import charts_labels, labels_shown, panel, resources, told
 from app.shown import Look
-from core import domain, report
+from core import domain, findings, report
 from core.metrics.flags import Flag
 
 __all__ = ["no_folder", "small"]  # fixtures of every test here
@@ -91,8 +91,23 @@ def test_star_and_labels_give_one_verdict(look: Look) -> None:
         patch.setattr(st, "html", said.append)
         for one in (told.told(look), foreign):
             panel.facts(one)
-    assert [">OUTSIDE, misfit" in words for words in said] == [False, True]
+    assert [">OUTSIDE, " in words for words in said] == [False, True]
+    assert ">inside, misfit " in said[0]
     assert abs(foreign.kind.score.flags[0].wavelength - 5500.0) < 24.0
+
+
+@pytest.mark.parametrize(("misfit", "flags", "wanted"), [
+    (0.24, 0, "inside, misfit +0.2 σ"), (-1.06, 0, "inside, misfit -1.1 σ"), (0.2, 1, "OUTSIDE, 1 flag"),
+    (4.9, 12, "OUTSIDE, 12 flags"), (9.4, 0, "OUTSIDE, misfit 9 σ"), (131.2, 3, "OUTSIDE, misfit 131 σ")])
+def test_the_verdict_in_the_panel_says_what_it_rests_on(
+    look: Look, monkeypatch: pytest.MonkeyPatch, misfit: float, flags: int, wanted: str
+) -> None:
+    score = domain.Score(misfit, (Flag(5500.0, 9.0, -12.0, 1e-9, -3.0),) * flags)
+    kind = findings.Kind(score, told.told(look).kind.by)
+    said: list[str] = []
+    monkeypatch.setattr(st, "html", said.append)
+    panel.facts(replace(look, kind=kind))
+    assert f">{wanted}<" in said[0]
 
 
 def test_the_corner_shows_every_pair_and_the_kiel_diagram_every_method(look: Look) -> None:
