@@ -62,13 +62,14 @@ def _windows(line: Line, move: Any, n: str) -> list[dict[str, Any]]:
 
 
 def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, float, bool]] | None,
-              air: bool = False, dark: bool = False, rest: bool = False) -> go.Figure:
+              air: bool = False, dark: bool = False, rest: bool = False, wanted: str = "") -> go.Figure:
     """A panel for each line: what was measured, the truth, each method, the band that is integrated over.
 
     Args:
         lines: at rest; said: by line, the method that speaks for it, its share of the prior, and whether it is flagged;
             None while that is being measured.
         air, rest: wavelengths in air, in the star's own frame; dark: ink for a dark page.
+        wanted: name of the line one came for, whose panel has a frame.
     """
     ink = "#FAFAFA" if dark else "#000000"
     x, title, velocity = _axis(look, air, rest)
@@ -110,6 +111,10 @@ def multiples(look: Look, lines: Sequence[Line], said: Mapping[str, tuple[str, f
                       "text": _title(line, unsaid if said is None else said.get(line.name)), "align": "left",
                       "xanchor": "left", "yanchor": "bottom", "font": {"size": 12, "color": ink}})
         marks += _windows(line, move, n)
+        if line.name == wanted:
+            notes[-1]["text"] = f"▸ {notes[-1]['text']}"
+            marks.append({"type": "rect", "xref": f"x{n} domain", "yref": f"y{n} domain", "x0": 0, "x1": 1, "y0": 0,
+                          "y1": 1, "line": {"color": ink, "width": 2}})
     below = {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 12, "color": ink}}
     notes += [{"x": 0.5, "y": 0, "text": title, "yanchor": "top", "yshift": -20, **below},
               {"x": 0, "y": 0.5, "text": "Flux / continuum", "textangle": -90, "xanchor": "right", "xshift": -34,

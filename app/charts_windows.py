@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.charts import _axis, _cover, _figure, _flux_traces, _hatch, _limits, _moved, _rgba
+from app.charts import Trace, _axis, _cover, _figure, _flux_traces, _hatch, _limits, _line, _moved, _rgba
 from app.shown import Look
 from app.styles import GREY, WINDOWS, shifted, style
 from app.told import MEASURED
 from core.data.grid import doppler
+from core.spectrum import Array
 
+CLICK = "click: page Lines"  #: name of the traces that a click finds
 MOST = 4  #: methods whose numbers have room above the panels
 _ROW = 13  # pixels of height of one method's numbers
 _HEAD = "  EW [Å]  depth"
@@ -49,6 +51,17 @@ def height(look: Look, panel: int = 178) -> int:
     return panel + _ROW * min(len(look.answers), MOST)
 
 
+def _clickable(line: str, x: Array, y: Array, **place: Any) -> Trace:
+    """Unseen markers all along a panel, so that a click anywhere in it names its line.
+
+    Plotly selects no point of a bare line, and only of that trace which the pointer finds first: of those of one reach
+    (a line's is 3 pixels, a larger marker's is its own) the last one drawn.
+    """
+    unseen = {"marker": {"opacity": 0}}
+    return _line(x, y, name=CLICK, customdata=[line] * len(x), selected=unseen, unselected=unseen, **place) | {
+        "mode": "markers", "marker": {"size": 2, "opacity": 0}, "hoverinfo": "none", "hovertemplate": None}
+
+
 def windows(look: Look, air: bool = False, dark: bool = False, rest: bool = False,
             table: pd.DataFrame | None = None) -> go.Figure:
     """The lines of WINDOWS, a panel each, with dotted marks where the star's velocity puts them.
@@ -73,7 +86,8 @@ def windows(look: Look, air: bool = False, dark: bool = False, rest: bool = Fals
         n, left = "" if number == 0 else str(number + 1), number * (width + gap)
         place = {"xaxis": f"x{n}", "showlegend": False}
         traces += [*_flux_traces(look, x, part, ink, yaxis=f"y{n}", **place),
-                   _hatch(look, x, part, ink, yaxis=f"y{count + number + 1}", **place)]
+                   _hatch(look, x, part, ink, yaxis=f"y{count + number + 1}", **place),
+                   _clickable(MEASURED[window.name], x[part], look.spectra.flux[0][part], yaxis=f"y{n}", **place)]
         axes |= {
             f"xaxis{n}": {"title": title if number == count // 2 else "", "domain": [left, left + width],
                           "anchor": f"y{n}", "range": [float(x[part][0]), float(x[part][-1])], "nticks": 4,

@@ -174,9 +174,10 @@ def shares(table: pd.DataFrame) -> dict[str, tuple[str, float, bool]]:
     return out
 
 
-def shown_lines(own: Line | None) -> Sequence[Line]:
-    """All lines that have a panel, the reader's own first."""
-    return [*([] if own is None else [own]), *LINES.values()]
+def shown_lines(own: Line | None, wanted: str = "") -> Sequence[Line]:
+    """All lines that have a panel: first the one that was asked for by name, then the reader's own, then the rest."""
+    first = [LINES[wanted]] if wanted in LINES else []
+    return [*first, *([] if own is None else [own]), *(line for line in LINES.values() if line.name != wanted)]
 
 
 def legend(look: Look, said: dict[str, tuple[str, float, bool]]) -> str:

@@ -26,8 +26,8 @@ GUIDED = "dps"  #: the method that has a guidance strength
 STRENGTHS = (0.0, 0.001, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 1.0)  #: of the slider
 MAX_STRENGTH = 10.0
 
-#: parameters of one page, held in the URL beside the choice (app.own_line, app.put_in)
-OTHERS = frozenset({"line", "inject", *filters.NAMES})
+#: parameters of one page, held in the URL beside the choice (app.own_line, app.focus, app.put_in)
+OTHERS = frozenset({"line", "window", "inject", *filters.NAMES})
 
 _WRITTEN, _SAID = "_written", "_said"
 

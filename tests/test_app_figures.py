@@ -10,10 +10,12 @@ import pandas as pd
 
 from app import charts, charts_star, charts_windows, resources, told
 from app.shown import Answer, Look, Star
+from app.styles import WINDOWS
 from core import pipeline
 from core.data import noise
 from core.metrics import fidelity
 from core.metrics.flags import Flag
+from core.metrics.lines import LINES
 
 METHODS = ["savgol", "wavelet"]  # filters: quick, and without a band
 
@@ -247,6 +249,27 @@ def test_in_the_rest_frame_the_lines_stand_at_their_own_wavelengths() -> None:
         at = dict(zip(lines.customdata, lines.x, strict=True))
         assert np.isclose(at["H alpha"], 6564.61 * (1 + shift / 299792.458), atol=0.02)
         assert ("rest frame" in figure.layout.xaxis.title.text) == rest
+
+
+def test_lines_have_a_strip_of_their_own_for_a_click_and_windows_name_theirs() -> None:
+    look = a_look()
+    figure = charts_star.spectrum(look)
+    (strip,) = [trace for trace in figure.data if trace.yaxis == "y5"]
+    assert {"H alpha", "Ca II K", "Mg b"} <= set(strip.customdata)
+    assert [text for text in strip.text if text] == [window.name for window in WINDOWS]
+    low, high = figure.layout.yaxis5.domain
+    assert low > figure.layout.yaxis.domain[1], "over the flux, whose points a click would find first"
+    assert high == 1
+    marked = [trace for trace in figure.data if "markers" in (trace.mode or "")]
+    assert all(trace.unselected.marker.opacity == 1 for trace in marked), "a click must not pale what was not clicked"
+    windows = [trace for trace in charts_windows.windows(look).data if trace.name == charts_windows.CLICK]
+    assert [trace.customdata[0] for trace in windows] == list(told.MEASURED.values())
+    for trace in windows:
+        (line,) = set(trace.customdata)
+        assert trace.x[0] < LINES[line].centre * (1 + look.star.velocity / 299792.458) < trace.x[-1]
+        assert trace.marker.opacity == trace.selected.marker.opacity == trace.unselected.marker.opacity == 0
+        assert trace.hoverinfo == "none", "skip would hide it from a click"
+        assert trace.marker.size <= 6, "larger, and the pointer finds the lines first"
 
 
 def test_an_answer_of_before_is_grey_and_says_so() -> None:

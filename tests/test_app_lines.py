@@ -14,7 +14,7 @@ from astropy.table import Table
 from streamlit.testing.v1 import AppTest
 from test_app import ROOT, healthy, no_folder, said, small, words
 
-from app import charts_lines, lines_shown, own_line, resources
+from app import charts_lines, focus, lines_shown, own_line, resources
 from app.shown import Look
 from app.styles import style
 from core import pipeline
@@ -117,6 +117,39 @@ def test_panels_shade_the_bands_where_the_star_has_them_in_vacuum_and_air(look: 
     here = [s.x0 for s in rest.layout.shapes if s.type == "line"]
     np.testing.assert_allclose(here, [line.centre for line in LINES.values()], atol=0.02)
     assert "being measured" in rest.layout.annotations[0].text
+
+
+# ------------------------------------------------------------------------------------------------ the line one came for
+
+
+@pytest.mark.parametrize(("point", "wanted"), [
+    ({"customdata": "H alpha"}, "H alpha"), ({"customdata": ["Na D"]}, "Na D"), ({"customdata": "nobody"}, None),
+    ({"customdata": []}, None), ({"x": 5000.0}, None), (None, None)])
+def test_a_click_on_a_line_leads_to_it_and_any_other_nowhere(
+    monkeypatch: pytest.MonkeyPatch, point: dict[str, object] | None, wanted: str | None
+) -> None:
+    gone: list[str] = []
+    session = {"spectrum": {"selection": {"points": [] if point is None else [point]}}}
+    monkeypatch.setattr(focus, "st", SimpleNamespace(session_state=session, query_params={}, switch_page=gone.append))
+    focus.clicked("spectrum")
+    focus.follow()
+    focus.follow()
+    assert gone == ([] if wanted is None else ["views/lines.py"]), "once"
+    assert focus.chosen() == (wanted or "", [])
+
+
+def test_the_window_of_the_link_stands_first_in_a_frame_and_nonsense_is_said(look: Look) -> None:
+    panels = lines_shown.shown_lines(own_line.read(GOOD), "Mg b")
+    assert [line.name for line in panels[:2]] == ["Mg b", "own 6500.0"]
+    assert len({line.name for line in panels}) == len(panels) == len(LINES) + 1
+    figures = [charts_lines.multiples(look, panels, None, wanted=wanted) for wanted in ("Mg b", "")]
+    assert figures[0].layout.annotations[0].text.startswith("▸ <b>Mg b</b>")
+    assert len(figures[0].layout.shapes) == len(figures[1].layout.shapes) + 1
+    app = healthy(opened(star="simulated:SIM02", snr="9", methods="none", window="Mg b"))
+    assert app.query_params["window"] in ("Mg b", ["Mg b"])
+    app = opened(star="simulated:SIM02", snr="9", methods="none", window="<script>")
+    assert not app.exception
+    assert "names a line that has no window" in said(app)
 
 
 # ------------------------------------------------------------------------------------------------- a line of one's own

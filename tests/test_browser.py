@@ -35,6 +35,10 @@ def chrome() -> Iterator[sync_api.Browser]:
         browser.close()
 
 
+#: of a figure: pixels of a place on two of its axes
+AT = """(f, [x, at, y, up]) => [[x, at], [y, up]].map(([a, v]) => f._fullLayout[a]._offset + f._fullLayout[a].l2p(v))"""
+
+
 def settled(page: sync_api.Page) -> None:
     page.wait_for_selector(".js-plotly-plot .scatterlayer", timeout=30_000)
     page.wait_for_selector("[data-testid=stStatusWidget]", state="detached", timeout=30_000)
@@ -142,8 +146,7 @@ def test_the_link_brings_all_back_the_pointer_names_a_line_and_a_drag_zooms(
     assert "removed by mixture" in figure.text_content(), "the line put in is flagged, in words, without a pointer"
     box = figure.bounding_box()
     assert box is not None
-    where = "f => [f._fullLayout.xaxis, f._fullLayout.yaxis3].map((a, i) => a._offset + a.l2p([6562.8, 0.035][i]))"
-    x, y = figure.evaluate(where)
+    x, y = figure.evaluate(AT, ["xaxis", 6562.8, "yaxis5", 0.3])
     page.mouse.move(box["x"] + x, box["y"] + y)
     page.get_by_text("H alpha").first.wait_for(timeout=10_000)
     page.mouse.move(box["x"] + 400, box["y"] + 90)
@@ -153,6 +156,43 @@ def test_the_link_brings_all_back_the_pointer_names_a_line_and_a_drag_zooms(
     page.wait_for_timeout(500)
     low, high = figure.evaluate("f => f._fullLayout.xaxis.range")
     assert high - low < 1500, "a drag zooms and does not pan"
+    page.close()
+
+
+def test_a_click_on_a_line_leads_to_its_window_and_back_leads_to_the_star(
+    address: str, chrome: sync_api.Browser
+) -> None:
+    page = chrome.new_page(viewport={"width": 1280, "height": 720})
+    page.goto(f"{address}/?star=simulated:SIM13&snr=9&methods=wavelet&frame=rest")
+    settled(page)
+    figure = page.locator(".js-plotly-plot").first
+    box = figure.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 500, box["y"] + 150)  # beside all lines: the control
+    page.wait_for_timeout(1500)
+    assert "/lines" not in page.url
+
+    def arrived(name: str) -> None:
+        page.wait_for_url("**/lines**", timeout=20_000)
+        settled(page)
+        first = page.locator(".js-plotly-plot .annotation-text").first
+        assert first.text_content().startswith(f"▸ {name}")
+        assert "star=simulated%3ASIM13" in page.url
+        assert f"window={name.replace(' ', '+')}" in page.url
+
+    x, y = figure.evaluate(AT, ["xaxis", 6564.6, "yaxis5", 0.3])
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    arrived("H alpha")
+    page.get_by_role("link", name="Star").click()
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length === 2", timeout=30_000)
+    settled(page)
+    assert "/lines" not in page.url, "one click is one way"
+    windows = page.locator(".js-plotly-plot").nth(1)
+    box = windows.bounding_box()
+    assert box is not None
+    x, y = windows.evaluate(AT, ["xaxis2", 5180.0, "yaxis2", 0.9])
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    arrived("Mg b")
     page.close()
 
 

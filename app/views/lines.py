@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import charts_lines, lines_shown, own_line, widgets
+from app import charts_lines, focus, lines_shown, own_line, widgets
 
 choice, ask = widgets.asked()
 look = ask()
 own, wrong = own_line.chosen()
-widgets.problems([*widgets.said(), *look.problems, *wrong])
+wanted, unknown = focus.chosen()
+widgets.problems([*widgets.said(), *look.problems, *wrong, *unknown])
 widgets.patience(look)  # above: the figure is longer than a screen
-panels = lines_shown.shown_lines(own)
-how = (choice.air, widgets.dark(), choice.rest)
+panels = lines_shown.shown_lines(own, wanted)
+how = (choice.air, widgets.dark(), choice.rest, wanted)
 place, name, alt = st.empty(), look.file, f"Line windows of {look.star.name}: measured, truth, each method"
 if not lines_shown.measured(look, own):  # what is there already is shown while the rest is measured
     widgets.plot(charts_lines.multiples(look, panels, None, *how), "first_multiples", name, alt, place)
