@@ -30,6 +30,7 @@ MAX_STRENGTH = 10.0
 OTHERS = frozenset({"line", "window", "inject", *filters.NAMES})
 
 _WRITTEN, _SAID = "_written", "_said"
+_WIDGETS = ("star", "methods", "seed", "air", "draws", "rest")  # keys of the bar's
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,11 @@ def begin(stars: Mapping[str, Star], methods: Sequence[str], first: str | None) 
     """Before the widgets: take a new URL into the session, and mend what no longer fits (a star that is gone)."""
     session = st.session_state
     asked = {name: value for name, value in st.query_params.to_dict().items() if name not in OTHERS}
+    # Streamlit forgets its widgets where a run is broken off by going to another page: the choice is what was written
+    lost = _WRITTEN in session and any(key not in session for key in _WIDGETS)
+    asked = asked or dict(session[_WRITTEN]) if lost else asked
     # going to another page empties the URL: that is no new choice, and `finish` writes it again
-    if _WRITTEN not in session or (asked and asked != session[_WRITTEN]):
+    if _WRITTEN not in session or lost or (asked and asked != session[_WRITTEN]):
         choice, said = parse(asked, stars, methods, first)
         session["star"], session["wanted"], session["methods"] = choice.star, choice.snr, list(choice.methods)
         session["seed"], session["air"], session["guidance"] = choice.seed, choice.air, choice.strength

@@ -35,6 +35,7 @@ _MEASURED = {"truth": "Truth", "mean": "Mean", "q16": "16 %", "q84": "84 %", "er
 _UNLIKE_HELP = (
     "Slow methods were asked about the first stars of a sample only. Between methods on different stars part of a "
     "difference is one of the stars; their error bars are wider for it. docs/study.md compares them on the same ones.")
+_SAID_HEIGHT = 44  # pixels that it takes
 _DRAWN = ("q16", "q84", "z")  # what a method that answers once has not; its error stands there instead
 
 
@@ -96,21 +97,23 @@ def figures(drawn: Drawn, asked: Filters, has: Options) -> None:
     if not drawn.sheets:
         st.info(widgets.plain(" ".join(drawn.said)))
         return
+    unlike(drawn)
     for i, (place, sheet) in enumerate(zip(st.columns(len(drawn.sheets)), drawn.sheets, strict=True)):
         key = f"figure-{i}-{'-'.join(map(str, (asked.plot, asked.quantity, asked.sample, asked.snr, *asked.methods)))}"
         figure = interactive.draw(sheet, widgets.dark())
         figure.update_layout(clickmode="event+select", dragmode="zoom")
+        if drawn.unlike and figure.layout.height:  # so that the axis stays in sight
+            figure.update_layout(height=figure.layout.height - _SAID_HEIGHT)
         if not asked.part:
             mark(figure, sheets.point(asked.whose, asked.method, asked.snr))
         name = export.file_name("-".join([asked.plot, asked.quantity, *[str(i + 1)] * (len(drawn.sheets) > 1)]))
         widgets.plot(figure, key=key, name=name, parent=place, on_select=partial(filters.clicked, key, has),
                      alt=f"{PLOTS.get(asked.plot, 'Bias and scatter')} of {spoken(asked.quantity)}, by method; the "
                          "same numbers are in the files of results/")
-    unlike(drawn)
 
 
 def unlike(drawn: Drawn) -> None:
-    """Which methods stand on fewer stars, under the figures: nobody may compare them with the others unknowingly."""
+    """Which methods stand on fewer stars, over the figures: nobody may compare them with the others unknowingly."""
     if drawn.unlike:
         st.caption(f":small[**Not of the same stars.** {drawn.unlike}]", help=_UNLIKE_HELP)
 

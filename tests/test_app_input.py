@@ -6,6 +6,7 @@ import gzip
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -83,6 +84,18 @@ def test_a_link_opens_what_it_was_made_from() -> None:
         again, said = state.parse(state.query(choice), stars, METHODS, resources.default(stars))
         assert again == choice
         assert not said
+
+
+def test_a_choice_that_streamlit_forgot_on_the_way_to_a_page_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    stars = resources.catalogue().stars
+    written = state.query(state.Choice("simulated:SIM02", 8.0, ("wavelet",), 3, True, None, 64))
+    for kept in ({}, {"star": "simulated:SIM02"}):
+        session: dict[str, object] = {state._WRITTEN: written, "wanted": 8.0, "guidance": None, **kept}
+        fake = SimpleNamespace(session_state=session, query_params=SimpleNamespace(to_dict=dict))
+        monkeypatch.setattr(state, "st", fake)
+        state.begin(stars, METHODS, None)
+        assert (session["star"], session["snr"], session["methods"]) == ("simulated:SIM02", 8.0, ["wavelet"])
+        assert (session["seed"], session["air"], session["draws"]) == (3, True, 64)
 
 
 def test_the_first_visit_has_the_supervised_method_where_there_is_one_else_a_filter() -> None:
