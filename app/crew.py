@@ -83,6 +83,12 @@ class Maker(Protocol):
     def promote(self, job: Job, rank: int) -> None:
         """It is more urgent than it was."""
 
+    def wake(self) -> None:
+        """A page is shown: begin, where that was waited for."""
+
+    def quiet(self, seconds: float) -> None:
+        """A page is used: for so long make nothing that nobody waits for."""
+
 
 class Inline:
     """Makes answers at once, in the thread that asks: where no process is wanted (TRUELINE_WORKER=0)."""
@@ -100,6 +106,12 @@ class Inline:
     def promote(self, job: Job, rank: int) -> None:
         job.rank = rank
 
+    def wake(self) -> None:
+        pass
+
+    def quiet(self, seconds: float) -> None:
+        pass
+
 
 class Worker:
     """Makes answers in a process of its own.
@@ -108,10 +120,12 @@ class Worker:
         kept: told each question and its answer, before whoever asked.
         command: what starts it.
         warm: methods whose networks it loads at its start.
+        late: the process is started by `wake` or `start`, and not by the first question: it loads PyTorch, and the
+            first page wants the cores.
     """
 
     def __init__(self, kept: Callable[[frames.Asked, Samples | Found], None], command: Sequence[str] = COMMAND,
-                 warm: Sequence[str] = worker.WARM) -> None:
+                 warm: Sequence[str] = worker.WARM, late: bool = False) -> None:
         self.kept, self.command, self.warm = kept, list(command), tuple(warm)
         self.seconds = dict(SECONDS)
         self._lock, self._numbers = RLock(), itertools.count()
@@ -119,7 +133,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._weights: dict[str, str] = {}  # what its networks were loaded from
         self._deaths: list[float] = []
-        self._ready = False
+        self._ready, self._late = False, late
 
     @property
     def pid(self) -> int | None:
@@ -137,14 +151,33 @@ class Worker:
                 return
             self._weights = {file: digest for method in self.warm for file, digest in weights(method).items()}
             process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
-            self._process, self._ready = process, False
+            self._process, self._ready, self._late = process, False, False
             Thread(target=self._listen, args=(process,), daemon=True).start()
 
     def ask(self, job: Job) -> None:
         job.seconds = self.seconds.get(job.question.method, 0.2)
         with self._lock:
             self._jobs[next(self._numbers)] = job
-            self._hand_over(job)
+            if self._late:
+                job.idle = LOADING
+            else:
+                self._hand_over(job)
+
+    def wake(self) -> None:
+        with self._lock:
+            if not self._late:
+                return
+            self._late = False
+            try:
+                self.start()
+                self._send_all()
+            except OSError as error:  # as in `_hand_over`
+                if self._process is None:
+                    self._give_up(f"it cannot be started ({error})")
+
+    def quiet(self, seconds: float) -> None:
+        with suppress(OSError):
+            self._write({"quiet": seconds})
 
     def _hand_over(self, job: Job) -> None:
         """Tell the process of a job, a new one where its networks are not those on disk any longer."""
