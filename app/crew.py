@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 import time
@@ -28,6 +29,9 @@ _DEATHS, _WITHIN = 3, 60.0  # so many in so many seconds, and what was asked is 
 
 TURN, LOADING = "waits for its turn", "waits for the networks to be loaded"
 COMMAND = (sys.executable, "-m", "app.worker")
+#: threads that wait for each other must not spin: where page and browser want the cores too, spinning took four times
+#: the sampling itself
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Crashed(RuntimeError):  # noqa: N818 (a name that says what happened)
@@ -150,7 +154,8 @@ class Worker:
             if self._process is not None:
                 return
             self._weights = {file: digest for method in self.warm for file, digest in weights(method).items()}
-            process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+            process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT,
+                                       env=ENVIRONMENT | os.environ)
             self._process, self._ready, self._late = process, False, False
             Thread(target=self._listen, args=(process,), daemon=True).start()
 
