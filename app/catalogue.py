@@ -93,7 +93,7 @@ def _unique(stars: Iterable[Star]) -> dict[str, Star]:
     out: dict[str, Star] = {}
     for star in stars:
         key = star.key if star.key not in out else f"{star.key}.{star.row + 1}"
-        out[key] = replace(star, key=key)
+        out[key] = star if key == star.key else replace(star, key=key)  # the same object knows its facts already
     return out
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from base64 import b64encode
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from threading import RLock
+from typing import Any, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import plotly.graph_objects as go
+from plotly import io
 
 from app.shown import Answer, Look
 from app.styles import GREY, style
@@ -15,9 +22,84 @@ from core.spectrum import Array
 
 Values = npt.NDArray[np.float32]
 Trace = dict[str, Any]
+P = ParamSpec("P")
 
+MARGIN = {"l": 58, "r": 8, "t": 24, "b": 36, "pad": 0}  #: pixels
 DRAWN = 3  #: single draws shown of each method, thin
+KEPT = 16  #: figures in memory, of a megabyte each
 BANDS = (0.0228, 0.9772)  #: quantiles of the wide band: two standard deviations, 95 %
+
+
+class Drawn(go.Figure):
+    """A figure as it is sent; Plotly's check of it, which takes most of the time, is made when somebody looks inside.
+
+    Args:
+        spec: data and layout, as go.Figure takes them.
+    """
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.__dict__["_spec"] = spec
+
+    def __getattr__(self, name: str) -> Any:
+        spec = self.__dict__.pop("_spec", None)
+        if spec is None:
+            raise AttributeError(name)
+        super().__init__(spec)
+        return getattr(self, name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is sent; nobody may write into it."""
+        if "_sent" not in self.__dict__:
+            spec = self.__dict__.get("_spec")
+            if spec is None:
+                return dict(super().to_dict())
+            self.__dict__["_sent"] = _plain({"data": spec["data"],
+                                             "layout": spec["layout"] | {"template": _template(io.templates.default)}})
+        return dict(self.__dict__["_sent"])
+
+
+@lru_cache(maxsize=4)
+def _template(name: str) -> dict[str, Any]:
+    return dict(io.templates[name].to_plotly_json())
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, words, lists and dictionaries; an array of numbers as Plotly has it, in base64."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 1 and value.size:
+        return {"dtype": f"f{value.dtype.itemsize}", "bdata": b64encode(value.tobytes()).decode()}
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+_figures: OrderedDict[object, go.Figure] = OrderedDict()
+_taking = RLock()
+
+
+def kept(make: Callable[P, go.Figure]) -> Callable[P, go.Figure]:
+    """Figures by all that they show: back at a view that was there before nothing is drawn. Nobody may change them."""
+
+    def name(value: object) -> object:
+        if isinstance(value, pd.DataFrame):
+            return tuple(map(tuple, value.astype(str).to_numpy()))
+        return value.content if isinstance(value, Look) else value
+
+    @wraps(make)
+    def of(*args: P.args, **named: P.kwargs) -> go.Figure:
+        key = (make.__qualname__, *map(name, args), *((word, name(value)) for word, value in sorted(named.items())))
+        with _taking:
+            found = _figures.get(key)
+        figure = make(*args, **named) if found is None else found
+        with _taking:
+            _figures[key] = figure
+            _figures.move_to_end(key)
+            while len(_figures) > KEPT:
+                _figures.popitem(last=False)
+        return figure
+
+    return of
 
 
 def _rgba(colour: str, alpha: float) -> str:
@@ -150,6 +232,7 @@ def _figure(traces: list[Trace], axes: dict[str, Any], look: Look, height: int, 
     """A figure in the house's dress: quiet grid, room for the labels, zoom kept while the star stays.
 
     Made from one dictionary: Plotly's own methods that add and update one thing at a time take ten times as long.
+    `more` goes into the layout.
     """
     dress = {"gridcolor": _rgba(GREY, 0.18), "zeroline": False, "showline": True, "linecolor": _rgba(GREY, 0.7),
              "ticks": "outside", "tickcolor": _rgba(GREY, 0.7), "ticklen": 4, "tickfont": {"size": 11, "color": ink}}
@@ -158,11 +241,11 @@ def _figure(traces: list[Trace], axes: dict[str, Any], look: Look, height: int, 
             title = {"text": axis.pop("title", ""), "font": {"size": 12, "color": ink}, "standoff": 4}
             axis.update(dress | {"title": title})
     layout = {
-        "height": height, "margin": {"l": 58, "r": 8, "t": 24, "b": 36, "pad": 0}, "hovermode": "x", "dragmode": "zoom",
+        "height": height, "margin": MARGIN, "hovermode": "x", "dragmode": "zoom",
         "uirevision": look.star.key, "font": {"size": 12, "color": ink}, "hoverlabel": {"font": {"size": 11}},
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "font": {"size": 12, "color": ink},
                    "itemsizing": "trace", "bgcolor": "rgba(0,0,0,0)"}}
-    return go.Figure({"data": traces, "layout": layout | axes | more})
+    return Drawn({"data": traces, "layout": layout | axes | more})
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import charts_windows, told
-from app.charts import Trace, _axis, _cover, _figure, _flux_traces, _hatch, _limits, _line, _moved, _rgba
+from app.charts import Trace, _axis, _cover, _figure, _flux_traces, _hatch, _limits, _line, _moved, _rgba, kept
 from app.shown import RED_ARM, Look
 from app.styles import GREY, style
 from core.data.grid import doppler
@@ -124,6 +124,7 @@ def height(look: Look, taken: int = 0) -> int:
     return HEIGHT - taken - charts_windows.height(look)
 
 
+@kept
 def spectrum(look: Look, air: bool = False, dark: bool = False, height: int = 360, rest: bool = False) -> go.Figure:
     """The whole spectrum over its trust and its residuals in sigma, on one wavelength axis.
 

@@ -8,7 +8,20 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.charts import Trace, _axis, _cover, _figure, _flux_traces, _hatch, _limits, _line, _moved, _rgba
+from app.charts import (
+    MARGIN,
+    Trace,
+    _axis,
+    _cover,
+    _figure,
+    _flux_traces,
+    _hatch,
+    _limits,
+    _line,
+    _moved,
+    _rgba,
+    kept,
+)
 from app.shown import Look
 from app.styles import GREY, WINDOWS, shifted, style
 from app.told import MEASURED
@@ -62,6 +75,7 @@ def _clickable(line: str, x: Array, y: Array, **place: Any) -> Trace:
         "mode": "markers", "marker": {"size": 2, "opacity": 0}, "hoverinfo": "none", "hovertemplate": None}
 
 
+@kept
 def windows(look: Look, air: bool = False, dark: bool = False, rest: bool = False,
             table: pd.DataFrame | None = None) -> go.Figure:
     """The lines of WINDOWS, a panel each, with dotted marks where the star's velocity puts them.
@@ -112,5 +126,5 @@ def windows(look: Look, air: bool = False, dark: bool = False, rest: bool = Fals
     names += [{**small, "xref": "paper", "yref": "paper", "x": 0, "y": 1, "xanchor": "right", "xshift": -2,
                "yshift": _ROW * (len(shown) - 1 - row), "text": style(answer.method).name.split("-")[0]}
               for row, answer in enumerate(shown)]
-    figure = _figure(traces, axes, look, tall, ink, annotations=names, shapes=marks)
-    return figure.update_layout(margin_t=18 + _ROW * len(shown))
+    return _figure(traces, axes, look, tall, ink, annotations=names, shapes=marks,
+                   margin=MARGIN | {"t": 18 + _ROW * len(shown)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 import time
@@ -28,6 +29,9 @@ _DEATHS, _WITHIN = 3, 60.0  # so many in so many seconds, and what was asked is 
 
 TURN, LOADING = "waits for its turn", "waits for the networks to be loaded"
 COMMAND = (sys.executable, "-m", "app.worker")
+#: threads that wait for each other must not spin: where page and browser want the cores too, spinning took four times
+#: the sampling itself
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Crashed(RuntimeError):  # noqa: N818 (a name that says what happened)
@@ -83,6 +87,12 @@ class Maker(Protocol):
     def promote(self, job: Job, rank: int) -> None:
         """It is more urgent than it was."""
 
+    def wake(self) -> None:
+        """A page is shown: begin, where that was waited for."""
+
+    def quiet(self, seconds: float) -> None:
+        """A page is used: for so long make nothing that nobody waits for."""
+
 
 class Inline:
     """Makes answers at once, in the thread that asks: where no process is wanted (TRUELINE_WORKER=0)."""
@@ -100,6 +110,12 @@ class Inline:
     def promote(self, job: Job, rank: int) -> None:
         job.rank = rank
 
+    def wake(self) -> None:
+        pass
+
+    def quiet(self, seconds: float) -> None:
+        pass
+
 
 class Worker:
     """Makes answers in a process of its own.
@@ -108,10 +124,12 @@ class Worker:
         kept: told each question and its answer, before whoever asked.
         command: what starts it.
         warm: methods whose networks it loads at its start.
+        late: the process is started by `wake` or `start`, and not by the first question: it loads PyTorch, and the
+            first page wants the cores.
     """
 
     def __init__(self, kept: Callable[[frames.Asked, Samples | Found], None], command: Sequence[str] = COMMAND,
-                 warm: Sequence[str] = worker.WARM) -> None:
+                 warm: Sequence[str] = worker.WARM, late: bool = False) -> None:
         self.kept, self.command, self.warm = kept, list(command), tuple(warm)
         self.seconds = dict(SECONDS)
         self._lock, self._numbers = RLock(), itertools.count()
@@ -119,7 +137,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._weights: dict[str, str] = {}  # what its networks were loaded from
         self._deaths: list[float] = []
-        self._ready = False
+        self._ready, self._late = False, late
 
     @property
     def pid(self) -> int | None:
@@ -136,15 +154,35 @@ class Worker:
             if self._process is not None:
                 return
             self._weights = {file: digest for method in self.warm for file, digest in weights(method).items()}
-            process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
-            self._process, self._ready = process, False
+            process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT,
+                                       env=ENVIRONMENT | os.environ)
+            self._process, self._ready, self._late = process, False, False
             Thread(target=self._listen, args=(process,), daemon=True).start()
 
     def ask(self, job: Job) -> None:
         job.seconds = self.seconds.get(job.question.method, 0.2)
         with self._lock:
             self._jobs[next(self._numbers)] = job
-            self._hand_over(job)
+            if self._late:
+                job.idle = LOADING
+            else:
+                self._hand_over(job)
+
+    def wake(self) -> None:
+        with self._lock:
+            if not self._late:
+                return
+            self._late = False
+            try:
+                self.start()
+                self._send_all()
+            except OSError as error:  # as in `_hand_over`
+                if self._process is None:
+                    self._give_up(f"it cannot be started ({error})")
+
+    def quiet(self, seconds: float) -> None:
+        with suppress(OSError):
+            self._write({"quiet": seconds})
 
     def _hand_over(self, job: Job) -> None:
         """Tell the process of a job, a new one where its networks are not those on disk any longer."""

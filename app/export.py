@@ -15,7 +15,6 @@ from app import state
 from app.shown import Look
 from app.state import Choice
 from core.cache import rounded
-from core.figures import paper
 from core.figures.sheets import Sheet
 from core.figures.style import WIDTHS
 from core.metrics.planted import ByHand, plant
@@ -44,9 +43,15 @@ def _widths(key: str) -> tuple[str, int]:
     return str(journal), int(columns or 1)
 
 
+def _encoded(sheet: Sheet, kind: str, journal: str, columns: int) -> bytes:
+    from core.figures import paper  # here: Matplotlib is nobody's before somebody exports
+
+    return paper.encoded(sheet, kind, journal, columns)
+
+
 def _buttons(sheet: Sheet, name: str, key: str, journal: str, columns: int) -> None:
     for place, (kind, mime) in zip(st.columns(len(KINDS)), KINDS.items(), strict=True):
-        place.download_button(kind.upper(), partial(paper.encoded, sheet, kind, journal, columns), key=f"{key}_{kind}",
+        place.download_button(kind.upper(), partial(_encoded, sheet, kind, journal, columns), key=f"{key}_{kind}",
                               file_name=f"{file_name(name)}.{kind}", mime=mime, on_click="ignore", width="stretch")
 
 

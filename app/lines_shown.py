@@ -12,7 +12,7 @@ import streamlit as st
 
 from app.shown import Answer, Look
 from app.styles import style
-from core import products, star_tables
+from core import star_tables
 from core.metrics.lines import LINES, Line
 from core.spectrum import Samples, Spectra
 
@@ -192,6 +192,8 @@ def legend(look: Look, said: dict[str, tuple[str, float, bool]]) -> str:
 
 def files(look: Look, table: pd.DataFrame, what: str = "lines", **more: str) -> list[tuple[str, str, str]]:
     """A table for others' programs: file name, content and kind, as ECSV and CSV; `more` into the header."""
+    from core import products  # here: astropy's tables are page Lines' alone
+
     stem = f"{look.file.removesuffix('.csv')}_{what}"
     head = {"star": look.star.name, "origin": "simulated" if look.star.simulated else "observed", "seed": look.seed,
             "snr_g": look.snr, "wavelengths": "vacuum, observed frame",

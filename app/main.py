@@ -41,3 +41,5 @@ except Exception:  # a fault of ours: said in a sentence on the page, told in fu
     logging.getLogger(__name__).exception("page %r", page.title)
     st.error("This view failed, which is a fault in Trueline; choose another star or method, and report what the "
              "terminal of the server says.")
+finally:
+    resources.wake()  # also where a slider broke the run off

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
@@ -42,8 +42,8 @@ DPS_STEPS = 50  #: of 1000
 STRENGTH = 0.03  #: core.pipeline.dps's own, without loading it
 _FEW = 4  # times fewer draws of what takes long, and at least two
 _SUMMARIES = 96  # answers in memory
-
-_log = logging.getLogger(__name__)
+_QUIET = 5.0  # seconds after a run of a page in which nothing is made that nobody waits for
+_APART = 0.5  # seconds between one star and the next that are prepared
 
 
 def _inline() -> bool:
@@ -67,11 +67,7 @@ def answers() -> Answers:
     if _inline():
         store.maker = Inline()
         return store
-    store.maker = worker = Worker(store.keep)
-    try:
-        worker.start()
-    except OSError:  # said to whoever asks
-        _log.exception("the process that makes answers")
+    store.maker = Worker(store.keep, late=True)
     store.watch(visitors.here)
     return store
 
@@ -226,6 +222,18 @@ def read(look: Look, asked: Mapping[str, Reading]) -> tuple[Look, dict[str, Foun
 def begin() -> None:
     """A run of the page begins."""
     visitors.visit().begin()
+    _used()
+
+
+def _used() -> None:
+    if (maker := answers().maker) is not None:
+        maker.quiet(_QUIET)
+
+
+def wake() -> None:
+    """A run of the page ended, or was broken off: what was asked is begun, by a process that starts with the first."""
+    if (maker := answers().maker) is not None:
+        maker.wake()
 
 
 def finish() -> None:
@@ -233,6 +241,7 @@ def finish() -> None:
     visit = visitors.visit()
     for key in visit.left():
         answers().leave(key, visit.who)
+    _used()
     if not _inline():
         _prepared()
 
@@ -241,19 +250,26 @@ def finish() -> None:
 def _prepared() -> Thread:
     """Once a server, after its first page: the bundled stars' first views are made when nothing else is to do."""
     stars = [star for star in catalogue().stars.values() if star.source == "Simulated"]
-    thread = Thread(target=prepare, args=(stars, answers()), daemon=True)
+    thread = Thread(target=prepare, args=(stars, answers(), _APART), daemon=True)
     thread.start()
     return thread
 
 
-def prepare(stars: Iterable[Star], store: Answers) -> None:
-    """Ask for what a first visit to each of these stars shows; what is kept on disk already costs nothing."""
+def prepare(stars: Iterable[Star], store: Answers, apart: float = 0.0) -> None:
+    """Ask for what a first visit to each of these stars shows; what is kept on disk already costs nothing.
+
+    Args:
+        apart: seconds between one star and the next: the page's thread shares the interpreter with this one.
+    """
     for star in stars:
+        time.sleep(apart)
         snr = state.FIRST_SNR if star.own > state.FIRST_SNR else None
         spectra = star.spectra if snr is None else noise.degrade(star.spectra, snr, 0)
         for method in state.usual(methods()):
-            store.ask(question_of(spectra, method, 0), "")
-        store.ask(Reading(spectra, "kind"), "")
+            if not store.cache.has((question := question_of(spectra, method, 0)).key):
+                store.ask(question, "")
+        if not store.cache.has((reading := Reading(spectra, "kind")).key):
+            store.ask(reading, "")
 
 
 def cancel(waiting: Waiting) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,23 +61,23 @@ class Star:
     own: float
     truth: Array | None = field(default=None, repr=False)
 
-    @property
+    @cached_property
     def spectra(self) -> Spectra:
         """The star alone, one row."""
         return self.among.select([self.row])
 
-    @property
+    @cached_property
     def facts(self) -> Mapping[str, Any]:
         """What is known about the star, by the column names of `Spectra.meta`."""
         return dict(self.among.meta.iloc[self.row])
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The designation of an observed star, else the id."""
         facts = self.facts
         return str((not self.simulated and facts.get("designation")) or facts.get("star") or self.key)
 
-    @property
+    @cached_property
     def simulated(self) -> bool:
         """True unless the star was observed by a telescope."""
         return bool(self.facts.get("origin", "observed") != "observed")
@@ -90,7 +92,7 @@ class Star:
         parts = [source, name, kind, f"S/N {self.own:.0f}", number if number != name else ""]
         return " · ".join(part for part in parts if part)
 
-    @property
+    @cached_property
     def velocity(self) -> float:
         """Radial velocity [km/s], 0 where nobody gives a believable one."""
         velocity = self.facts.get("rv", math.nan)
@@ -230,6 +232,22 @@ class Look:
     stale: tuple[Answer, ...] = ()
     cancelled: tuple[str, ...] = ()
     kind: Kind | None = field(default=None, repr=False)
+
+    @cached_property
+    def content(self) -> str:
+        """A name for all that is shown of it, but for who is waited for and what went wrong."""
+        star, given = self.star, self.spectra
+        digest = hashlib.blake2b(repr((star.key, star.name, star.own, star.velocity, star.simulated, self.snr,
+                                       self.measured, self.seed, given.noise)).encode())
+        arrays = [given.wave, given.flux, given.ivar, star.truth, self.own]
+        for answer in (*self.answers, None, *self.stale):
+            if answer is not None:
+                digest.update(repr((answer.method, answer.draws, dict(answer.settings), answer.flags)).encode())
+                arrays += [answer.flux, answer.low, answer.high, answer.residual, answer.drawn, answer.trust]
+            arrays.append(None)
+        for array in arrays:
+            digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     @property
     def own_name(self) -> str:

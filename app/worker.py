@@ -71,6 +71,7 @@ class Desk:
         self._asked: dict[int, _Asked] = {}  # those that wait, those that are being made
         self._begun: set[int] = set()
         self._news = threading.Condition()
+        self._quiet = 0.0  # time.monotonic() until which nothing is made that nobody waits for
         self._writing = threading.Lock()
 
     def tell(self, arrays: frames.Arrays | None = None, **head: Any) -> None:
@@ -79,9 +80,14 @@ class Desk:
             frames.write(self.out, head, arrays)
 
     def take(self, head: frames.Head, arrays: frames.Arrays) -> None:
-        """Note a message: a question, another rank of one, or that one is not wanted any longer."""
+        """Note a message: a question, another rank of one, that one is not wanted any longer, or that a page is used.
+
+        Then what nobody waits for stands still for so many seconds: the page has the cores to itself.
+        """
         with self._news:
-            if "ask" in head:
+            if "quiet" in head:
+                self._quiet = time.monotonic() + head["quiet"]
+            elif "ask" in head:
                 number = head["ask"]
                 self._asked[number] = _Asked(number, head["rank"], frames.to_question(head, arrays))
             elif (asked := self._asked.get(head["number"])) is not None:
@@ -89,12 +95,15 @@ class Desk:
                 asked.cancelled |= bool(head.get("cancel"))
             self._news.notify()
 
+    def _waiting(self, below: float = math.inf) -> list[_Asked]:
+        """Those that have not begun and may, of a rank lower than `below`."""
+        below = min(below, BACKGROUND) if time.monotonic() < self._quiet else below
+        return [asked for number, asked in self._asked.items() if number not in self._begun and asked.rank < below]
+
     def next(self, below: float = math.inf) -> _Asked | None:
         """The most urgent question that has not begun, of a rank lower than `below`."""
         with self._news:
-            waiting = [asked for number, asked in self._asked.items()
-                       if number not in self._begun and asked.rank < below]
-            if not waiting:
+            if not (waiting := self._waiting(below)):
                 return None
             best = min(waiting, key=lambda asked: (asked.rank, asked.number))
             self._begun.add(best.number)
@@ -103,7 +112,19 @@ class Desk:
     def rest(self) -> None:
         """Until there is news."""
         with self._news:
-            self._news.wait_for(lambda: len(self._asked) > len(self._begun))
+            while not self._waiting():
+                left = self._quiet - time.monotonic()
+                self._news.wait(left if left > 0 else None)
+
+    def _stands(self, asked: _Asked) -> bool:
+        """Wait where nobody waits for it and a page is used, until there is news; False where it may go on."""
+        with self._news:
+            left = self._quiet - time.monotonic()
+            if asked.rank < BACKGROUND or left <= 0 or asked.cancelled:
+                return False
+            if not self._waiting(asked.rank):
+                self._news.wait(left)
+            return True
 
     def answer(self, asked: _Asked) -> None:
         """Make an answer and send it, or why there is none."""
@@ -127,8 +148,11 @@ class Desk:
 
     def _heard(self, asked: _Asked, done: int, steps: int) -> None:
         """On the way of one answer: what is more urgent is made here, and who left is heard."""
-        while not asked.cancelled and steps and (urgent := self.next(below=asked.rank)) is not None:
-            self.answer(urgent)
+        while not asked.cancelled and steps:
+            if (urgent := self.next(below=asked.rank)) is not None:
+                self.answer(urgent)
+            elif not self._stands(asked):
+                break
         if asked.cancelled:
             raise progress.Cancelled
         now = time.monotonic()

@@ -14,10 +14,6 @@ from core.data import noise
 from core.metrics.false_alarms import Calibration
 from core.metrics.flags import Flag, flags_of
 from core.metrics.matched_filter import Scan
-from core.models.left_out import left_out_variance
-from core.models.mixture_labels import MixtureLabels
-from core.models.mixture_sampler import MixtureSampler
-from core.models.observation import Observation
 from core.spectrum import LABELS, Array, Samples, Spectra, star_seed
 
 NULLS = Path(__file__).resolve().parents[1] / "results" / "audit_nulls.npz"
@@ -171,6 +167,12 @@ def _scan(asked: _Asked) -> Scan:
 
 @lru_cache(maxsize=256)
 def _by_mixture(asked: _Asked) -> ByMixture:
+    # here: the page's server, which asks for flags alone, does without PyTorch
+    from core.models.left_out import left_out_variance
+    from core.models.mixture_labels import MixtureLabels
+    from core.models.mixture_sampler import MixtureSampler
+    from core.models.observation import Observation
+
     spectra = asked.spectra
     posterior = MixtureSampler().mixture.posterior(Observation.of(spectra))
     rng = np.random.default_rng(star_seed(spectra.stars[0], 0, "domain labels"))

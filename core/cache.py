@@ -196,6 +196,14 @@ class Cache:
                 raise error
         return None
 
+    def has(self, key: str) -> bool:
+        """Is something kept under the key, whole or not? It is not read for that."""
+        found = False
+        if self._disk is not None:
+            with self._trying():
+                found = key in self._disk
+        return found
+
     def put(self, key: str, answer: Samples | Found) -> None:
         """Keep an answer; whole, or not at all."""
         if self._disk is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from core import believed, pipeline
+from core import believed
 from core.metrics.flags import Flag
 from core.spectrum import Spectra
 
@@ -67,5 +67,7 @@ def score(spectra: Spectra) -> Score:
     """
     if len(spectra) != 1:
         raise ValueError(f"{len(spectra)} stars; give one.")
+    from core import pipeline  # here: a page that shows a score does without PyTorch
+
     answer = pipeline.reconstruct(spectra, "mixture", DRAWS)
     return Score(believed.by_mixture(spectra).misfit, tuple(believed.flagged(answer, spectra, LEVEL)[0]))

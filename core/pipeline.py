@@ -46,10 +46,7 @@ METHODS: dict[str, Callable[..., Reconstructor]] = {
 #: method -> the setting that may be named with it, as in `dps@0.01`
 NAMED = {"dps": "strength"}
 
-
-#: label -> quantity of the tidy table; velocities are measured, not inferred
-NAMES = {"teff": "Teff", "logg": "logg", "feh": "[Fe/H]", "alpha_fe": "[alpha/Fe]"}
-
+NAMES = table.NAMES
 
 def build(method: str, **settings: Any) -> Reconstructor:
     """The named method with its settings; `dps@0.01` names one of them too (NAMED).

@@ -1,28 +1,29 @@
-"""What an answer says of one's stars, as a reader wants it: lines and labels with value, error, unit and method."""
+"""What an answer says of one's stars, as a reader wants it: lines and labels with value, error, unit and method.
+
+Velocities and labels want core.pipeline, and import it when they are asked for: lines alone do without PyTorch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 
-from core import checkpoint, pipeline
 from core.data.grid import doppler
 from core.metrics import photon, table
 from core.metrics.fidelity import in_windows, mean_where
 from core.metrics.flags import Flag
 from core.metrics.lines import LINES, Line, bridged
-from core.models.estimators import LabelEstimator, RidgeLabels
-from core.models.mixture_labels import MixtureLabels
-from core.models.mixture_sampler import MixtureSampler
-from core.models.observation import Observation
 from core.question import UNCALIBRATED
 from core.spectrum import LABELS, Array, Samples, Spectra, star_seed
+
+if TYPE_CHECKING:
+    from core.models.estimators import LabelEstimator
 
 #: minus, plus: distances to the 16 and 84 % quantiles, or twice the same standard error; error_is says which
 LINE_COLUMNS = ("star", "method", "line", "quantity", "unit", "value", "minus", "plus", "error_is", "reference",
@@ -31,7 +32,7 @@ LABEL_COLUMNS = ("star", "method", "quantity", "unit", "value", "minus", "plus",
                  "draws")
 PHOTON, NONE = "photon noise", "none"  #: error_is, beside "68 % of n draws"
 CLOSED = "mixture, closed form"  #: the method of `closed_form`
-NAMES = {**pipeline.NAMES, "rv": "RV"}  #: label -> quantity
+NAMES = {**table.NAMES, "rv": "RV"}  #: label -> quantity
 _MAX_VELOCITY = 3000.0  # km/s: what files give beyond is no star's
 
 
@@ -117,20 +118,24 @@ def line_table(samples: Samples, spectra: Spectra, truth: Array | None = None,
         moved = [at_velocity(line, velocity) for line in (LINES.values() if lines is None else lines)]
         one, its = spectra.select(b), replace(samples, draws=samples.draws[:, b : b + 1])
         before = None if own is None else own.select(b)
-        known = _known(one, None if truth is None else truth[b], before)
+        known = _known(one, None if truth is None else truth[b], before, bool(rv_draws))
         rows = _star_rows(its, one, known, before, moved, seed, rv_draws)
         parts.append(_said(rows, spectra.wave, {line.name: line for line in moved},
                            None if prior_share is None else prior_share[b], () if flags is None else flags[b]))
     return pd.concat(parts, ignore_index=True)[list(LINE_COLUMNS)]
 
 
-def _known(one: Spectra, truth: Array | None, before: Spectra | None) -> table.Known:
-    """The reference of one star, and the templates of velocities."""
+def _known(one: Spectra, truth: Array | None, before: Spectra | None, velocities: bool) -> table.Known:
+    """The reference of one star, and the templates of velocities where these are wanted."""
     clean = np.full(one.flux.shape, np.nan)
     if before is not None:
         clean = np.where(before.measured, before.flux, np.nan)
     elif truth is not None:
         clean[0] = truth
+    if not velocities:
+        return table.Known(clean)
+    from core import pipeline
+
     log, templates = pipeline.velocity_templates()
     return table.Known(clean, templates, 10.0**log)
 
@@ -180,6 +185,9 @@ def _said(rows: pd.DataFrame, wave: Array, lines: dict[str, Line], share: Array 
 @lru_cache(maxsize=1)
 def ridge() -> LabelEstimator:
     """The committed label estimator."""
+    from core import checkpoint
+    from core.models.estimators import RidgeLabels
+
     return RidgeLabels.load(checkpoint.path_of("ridge"))
 
 
@@ -194,6 +202,8 @@ def labels_of(samples: Samples, spectra: Spectra, estimator: LabelEstimator | No
     Raises:
         ValueError: another grid, or samples of other stars.
     """
+    from core import pipeline
+
     labels = pipeline.label_draws(samples, spectra, ridge() if estimator is None else estimator, seed)
     log, templates = pipeline.velocity_templates()
     known = table.Known(np.full(spectra.flux.shape, np.nan), templates, 10.0**log)
@@ -212,6 +222,12 @@ def closed_form(spectra: Spectra, n: int = 1000, seed: int = 0) -> Array:
     """
     if n < 1:
         raise ValueError(f"{n} draws asked for; ask for at least 1.")
+    import torch
+
+    from core.models.mixture_labels import MixtureLabels
+    from core.models.mixture_sampler import MixtureSampler
+    from core.models.observation import Observation
+
     with torch.inference_mode():
         question, mixture, labels = Observation.of(spectra), MixtureSampler().mixture, MixtureLabels.load()
         return np.stack([labels.draw(mixture.posterior(question.star(b)), n,

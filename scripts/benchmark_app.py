@@ -41,27 +41,31 @@ _REPEATS = 7
 #: what the page shows, as one string: the figure's numbers at a few places of every trace
 _SHOWN = """(() => { const g = document.querySelector('.js-plotly-plot'); return g && g._fullData ? g._fullData.map(
     t => t.y && t.y.length > 2000 ? [...t.y.slice(1500, 1504)].join() : '').join(';') : ''; })()"""
-#: notes when a key was pressed, when the figure changed after it, when progress came and when it went
+#: is the answer of every method of the address in the figure, and nothing being made? Between two answers a page may be
+#: without progress for any time on a slow machine; a trace's name says whether it is the answer or the one before
+_ANSWERED = """((wanted) => { const g = document.querySelector('.js-plotly-plot');
+    const names = g && g._fullData ? g._fullData.map(t => t.name || '') : [];
+    return wanted.every(method => names.some(name => name.startsWith(method + ' ('))); })"""
+_ALL = "(new URLSearchParams(location.search).get('methods') || '').split(',')"
+_WHOLE = f"{_ANSWERED}({_ALL}) && !document.querySelector('[data-testid=stProgress]')"
+#: notes when a key was pressed, when the figure changed after it, when progress came, and when the answers were in it
 _WATCH = """() => {
     const shown = () => SHOWN;
     window.marks = {};
     addEventListener('keydown', () => { window.marks = {pressed: performance.now(), before: shown()}; }, true);
     const look = () => {
-        const m = window.marks, all = [...document.querySelectorAll('[data-testid=stProgress]')];
-        const bars = all.length, exact = all.some(bar => bar.innerText.startsWith('exact'));
+        const m = window.marks;
         if (m.pressed !== undefined) {
             if (m.painted === undefined && shown() !== m.before) m.painted = performance.now();
-            if (m.progress === undefined && bars) m.progress = performance.now();
-            m.asked = m.asked || exact;
-            m.left = exact ? undefined : m.left === undefined ? performance.now() : m.left;
-            if (m.asked && m.exact === undefined && m.left && performance.now() - m.left > 400) m.exact = m.left;
-            m.gone = bars ? undefined : m.gone === undefined ? performance.now() : m.gone;
-            if (m.progress !== undefined && m.gone && performance.now() - m.gone > 400) m.answered = m.gone;
+            if (m.progress === undefined && document.querySelector('[data-testid=stProgress]'))
+                m.progress = performance.now();
+            if (m.painted !== undefined && m.exact === undefined && ANSWERED(['exact'])) m.exact = performance.now();
+            if (m.painted !== undefined && m.answered === undefined && WHOLE) m.answered = performance.now();
         }
         setTimeout(look, 50);  // not each frame: the page would be painted without end
     };
     look();
-}""".replace("SHOWN", _SHOWN)
+}""".replace("SHOWN", _SHOWN).replace("WHOLE", _WHOLE).replace("ANSWERED", _ANSWERED)
 
 
 @dataclass
@@ -100,10 +104,9 @@ class Page:
         return seconds
 
     def rest(self) -> None:
-        """Until nothing is being made any longer and nothing moves."""
-        quiet = "!document.querySelector('[data-testid=stProgress]')"
+        """Until all answers are there and nothing is being made any longer."""
         for _ in range(2):
-            self.page.wait_for_function(quiet, timeout=_PATIENCE)
+            self.page.wait_for_function(f"() => {_WHOLE}", timeout=_PATIENCE)
             self.page.wait_for_timeout(700)
 
     def press(self, key: str, until: str) -> dict[str, float]:

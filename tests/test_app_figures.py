@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from plotly import io
 
 from app import charts, charts_star, charts_windows, resources, told
 from app.shown import Answer, Look, Star
@@ -289,3 +292,21 @@ def test_the_windows_tell_what_each_method_measures() -> None:
     assert sum("±" in note for note in notes) == 5 * len(METHODS)
     assert figure.layout.height == charts_windows.height(look)
     assert charts_star.height(look) + charts_windows.height(look) == charts_star.HEIGHT
+
+
+def test_a_figure_is_sent_as_plotly_has_it_and_drawn_once() -> None:
+    look = drawn(a_look(), flags=(Flag(6300.0, 2.0, 4.1, 1e-3, 0.2),))
+    for make in (charts_star.spectrum, charts_windows.windows):
+        figure = make(look)
+        assert isinstance(figure, charts.Drawn)
+        sent = json.loads(io.to_json(figure.to_dict(), validate=False))
+        checked = go.Figure(figure.__dict__["_spec"])
+        assert sent == json.loads(io.to_json(checked.to_dict(), validate=False))
+        assert figure.data[0].x is not None, "Plotly's check was made, for somebody looked inside"
+        assert figure.layout.height == sent["layout"]["height"]
+        assert json.loads(io.to_json(figure.to_dict(), validate=False)) == sent
+        assert make(replace(look)) is figure, "the same, though another object"
+        other = replace(look.answers[0], flux=look.answers[0].flux + 1e-3)
+        assert make(replace(look, answers=(other, *look.answers[1:]))) is not figure
+        assert make(look, air=True) is not figure
+        assert make(look, dark=True) is not make(look, air=True)

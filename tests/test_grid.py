@@ -20,6 +20,16 @@ def test_the_grid_is_the_one_the_architecture_names():
     assert WAVE[-1] == pytest.approx(8993.2, abs=0.3)
 
 
+def test_the_curve_is_made_of_cubic_b_splines_bit_for_bit():
+    from scipy.interpolate import BSpline
+
+    inner = np.linspace(0, N_PIXELS - 1, 10)
+    knots = np.concatenate([[0] * 3, inner, [N_PIXELS - 1] * 3])
+    for position in (np.arange(N_PIXELS, dtype=float), np.array([-3.0, 0.0, inner[1], 17.3, 3838.9, 3839.0, 5000.0])):
+        wanted = BSpline.design_matrix(np.clip(position, 0, N_PIXELS - 1), knots, 3).toarray()
+        np.testing.assert_array_equal(grid._curve_basis(position), wanted)
+
+
 # ------------------------------------------------------------------------------------------------ aligned or resampled
 
 

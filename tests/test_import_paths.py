@@ -62,3 +62,34 @@ def test_the_app_runs_as_streamlit_starts_it_from_another_folder(tmp_path: Path)
 def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="make env"):
         python("-c", "import core.no_such_module", cwd=tmp_path)
+
+
+#: what a first page has no use for, of what takes long to load; PyTorch belongs to the process that samples
+SLOW = ("torch", "sklearn", "matplotlib", "scipy.stats", "scipy.interpolate", "scipy.optimize", "astropy.table")
+
+
+def test_a_first_page_loads_nothing_that_it_can_do_without(tmp_path: Path) -> None:
+    # its answers are being made elsewhere, by a maker that never makes; then a filter's is there
+    code = f"""
+import os, sys
+os.environ |= {{"TRUELINE_CACHE": {str(tmp_path / "cache")!r}, "TRUELINE_WORKER": "1"}}
+import numpy as np
+from app import crew, resources
+from core.spectrum import Samples
+asked = []
+crew.Worker.start = lambda self: None
+crew.Worker.ask = lambda self, job: asked.append(job)
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file({str(ROOT / "app/main.py")!r}, default_timeout=180)
+app.query_params["methods"] = "wavelet,exact"
+app.run()
+assert not app.exception and not app.error, [e.value for e in (*app.exception, *app.error)]
+assert {{"wavelet", "exact"}} <= {{job.question.method for job in asked}}
+print(*(name for name in {SLOW} if name in sys.modules), sep=",")
+for job in [job for job in asked if job.question.method == "wavelet"]:
+    job.end(Samples(job.question.spectra.wave, job.question.spectra.flux[None] * np.ones((1, 1, 1)), "wavelet"))
+app.run()
+assert not app.exception and not app.error, [e.value for e in (*app.exception, *app.error)]
+print("torch" if "torch" in sys.modules else "")
+"""
+    assert python("-c", code, cwd=ROOT).splitlines()[-2:] == ["", ""]

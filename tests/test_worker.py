@@ -155,6 +155,43 @@ def test_what_nobody_waited_for_can_become_urgent(one: Worker) -> None:
     one.cancel(begun)
 
 
+def test_what_nobody_waits_for_stands_still_while_a_page_is_used(one: Worker) -> None:
+    background = asked(one, "exact", 6.0, rank=12, **LONG)
+    until(lambda: background.calls > 1)
+    one.quiet(1.5)
+    time.sleep(0.3)
+    stood, later = background.calls, asked(one, "exact", 7.0, rank=12)
+    assert asked(one, "savgol").future.result(30), "what somebody waits for is made meanwhile"
+    assert background.calls == stood
+    assert later.begun is None
+    until(lambda: background.calls > stood + 2)
+    one.quiet(60.0)
+    one.cancel(background)
+    one.promote(later, 1)
+    assert later.future.result(30), "somebody waits for it now"
+    one.quiet(0.0)
+
+
+def test_a_late_worker_starts_when_a_page_is_shown_and_then_makes_what_was_asked() -> None:
+    worker = Worker(lambda *_: None, TOYS, late=True)
+    job, gone = asked(worker, "savgol"), asked(worker, "exact")
+    worker.cancel(gone)
+    assert worker.pid is None
+    assert job.idle == crew.LOADING
+    worker.wake()
+    assert job.future.result(60).method == "savgol"
+    pid = worker.pid
+    worker.wake()
+    assert asked(worker, "savgol", 2.0).future.result(30)
+    assert worker.pid == pid
+    worker.close()
+    missing = Worker(lambda *_: None, ("/no/such/python",), late=True)
+    job = asked(missing, "exact")
+    missing.wake()
+    with pytest.raises(Crashed, match="cannot be started"):
+        job.future.result(5)
+
+
 # ------------------------------------------------------------------------------------------------------ life and death
 
 

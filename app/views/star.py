@@ -16,6 +16,10 @@ widgets.problems(said)
 dark = widgets.dark()
 with st.container(key="look"):
     left, right = st.columns([4.9, 1], gap="small")
+with right:
+    above, below = st.container(), st.container()
+with below:
+    widgets.patience(look)  # first: that something is being made is seen before the figures are drawn
 with left:
     # what stands above or below takes its room from the spectrum: the lines below stay in sight
     height = charts_star.height(look, widgets.SAID_HEIGHT if said else 0)
@@ -25,9 +29,8 @@ with left:
     widgets.plot(charts_windows.windows(look, choice.air, dark, choice.rest, told.lines(look)), key="windows",
                  name=look.file, on_select=partial(focus.clicked, "windows"),
                  alt="Hβ, Mg b, Na D, Hα and Ca II triplet, with EW and depth of each method")
-with right:
+with above:
     panel.facts(look)
     panel.answers(look, choice.methods)
     widgets.download(look)
     export.menu(look, choice)
-    widgets.patience(look)

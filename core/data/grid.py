@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.interpolate import BSpline
-from scipy.sparse import csr_array
 
 from core.spectrum import Array, Spectra
 
@@ -92,6 +90,8 @@ def resample(wave: npt.ArrayLike, flux: npt.ArrayLike, ivar: npt.ArrayLike,
     cols = np.minimum(np.repeat(first, count) + within, len(wave) - 1)
     overlap = np.minimum(old[cols + 1], new[rows + 1]) - np.maximum(old[cols], new[rows])
     weight = np.maximum(overlap, 0.0) / (new[rows + 1] - new[rows])
+    from scipy.sparse import csr_array  # here: LAMOST's own pixels are the grid's, and the page starts sooner without
+
     matrix = csr_array((weight, (rows, cols)), shape=(len(onto), len(wave)))
 
     dead = ivar <= 0
@@ -139,10 +139,26 @@ def onto_grid(wave: npt.ArrayLike, flux: npt.ArrayLike, ivar: npt.ArrayLike) -> 
 
 
 def _curve_basis(position: Array) -> Array:
-    """(len(position), 12) cubic B-splines over the grid, position in pixels."""
+    """(len(position), 12) cubic B-splines over the grid, position in pixels.
+
+    The recursion of de Boor, bit by bit scipy.interpolate.BSpline.design_matrix, whose import takes half a second.
+    """
     inner = np.linspace(0, N_PIXELS - 1, _KNOTS - 2)
     knots = np.concatenate([[inner[0]] * 3, inner, [inner[-1]] * 3])
-    return np.asarray(BSpline.design_matrix(np.clip(position, 0, N_PIXELS - 1), knots, 3).toarray())
+    x = np.clip(position, 0, N_PIXELS - 1)
+    last = np.minimum(np.searchsorted(inner, x, side="right") + 2, _KNOTS - 1)  # of the four that are not 0 at x
+    four = np.zeros((len(x), 4))
+    four[:, 0] = 1.0
+    for degree in (1, 2, 3):
+        before, four = four, np.zeros_like(four)
+        for n in range(1, degree + 1):
+            low, high = knots[last + n - degree], knots[last + n]
+            share = before[:, n - 1] / (high - low)
+            four[:, n - 1] += share * (high - x)
+            four[:, n] = share * (x - low)
+    out = np.zeros((len(x), _KNOTS))
+    np.put_along_axis(out, last[:, None] + np.arange(-3, 1), four, axis=1)
+    return out
 
 
 def check_grid(wave: npt.ArrayLike) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from core.metrics.false_alarms import Calibration, Nominal, Null
 from core.metrics.matched_filter import RESOLUTION, WIDTHS, Scan, pixel
@@ -44,7 +44,7 @@ def sharpened(norm: Array, spread: Array, n: int) -> Array:
         norm, spread: of one shape; spread is the sum over draws of their squared filtered distance from their mean.
     """
     # sum of squares / chi2: the lower limit of the variance; and the mean of n draws carries 1 / n of it itself
-    return np.maximum(norm - (1 - 1 / n) * spread / chi2.ppf(0.999, n - 1), _LEAST * norm)
+    return np.maximum(norm - (1 - 1 / n) * spread / chdtri(n - 1, 0.001), _LEAST * norm)
 
 
 def significance(scan: Scan, model_mean: npt.ArrayLike, draws: npt.ArrayLike | None = None,

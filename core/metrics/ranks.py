@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.special import gammaln
-from scipy.stats import binom
 
 from core.spectrum import Array
 
@@ -185,6 +184,8 @@ def _edges(n_draws: int, cells: int) -> Ranks:
 @lru_cache(maxsize=8)
 def _tails(n_stars: int, n_draws: int) -> Array:
     """(K, B + 1) two-sided tail probability 2 min(P(X <= x), P(X >= x)) of each count x at each inner edge."""
+    from scipy.stats import binom  # here: it takes longer to load than all else that a first page needs
+
     z = (_edges(n_draws, _cells(n_stars, n_draws))[1:-1] / (n_draws + 1))[:, None]
     x = np.arange(n_stars + 1)
     return np.asarray(2 * np.minimum(binom.cdf(x, n_stars, z), binom.sf(x - 1, n_stars, z)))

@@ -18,6 +18,8 @@ from core.metrics.velocity import chi_square_velocity
 from core.spectrum import Array, Samples, Spectra, star_seed
 
 COLUMNS = ("star", "method", "quantity", "unit", "snr", "truth", "mean", "std", "q16", "q50", "q84", "rank", "n")
+#: label -> quantity of the tidy table; velocities are measured, not inferred
+NAMES = {"teff": "Teff", "logg": "logg", "feh": "[Fe/H]", "alpha_fe": "[alpha/Fe]"}
 PIXELS = 12  #: pixels whose flux is a quantity of its own, evenly spaced in index
 _QUANTILES = (0.1587, 0.5, 0.8413)
 _WIDTH = 8  # draws from which a star's own pixel coverage is counted
