@@ -72,6 +72,16 @@ def _floor() -> str:
             f"typical star {_span(rows['median_star'], '.2f', 1)}.")
 
 
+def _cool() -> str:
+    """How much more exact errs than it claims, on cool stars and on all others."""
+    rows = _read("exact_kinds.csv").query("method == 'exact'")
+    cool = rows["kind"].str.startswith("below")
+    return (f"**exact does not know where it errs most**: on simulated stars {rows.loc[cool, 'kind'].iloc[0]} its "
+            f"squared error is {_span(rows.loc[cool, 'z2'], '.1f', 1)} times what it claims, on all others "
+            f"{_span(rows.loc[rows['kind'] == 'all other stars', 'z2'], '.1f', 1)} times (S/N "
+            f"{_span(rows['snr'], factor=1)}).")
+
+
 def _dps() -> str:
     rows = _read("exact_coverage.csv").query("sample == 'simulated' and method == 'dps'")
     return (f"**DPS** ({_span(rows['stars'], factor=1)} simulated stars, S/N {_span(rows['snr'], factor=1)}): its 68 % "
@@ -80,7 +90,7 @@ def _dps() -> str:
 
 
 _SENTENCES: tuple[Callable[[], str], ...] = (
-    partial(_exact, "real"), partial(_exact, "simulated"), _wiener, _pca, _audit, _floor, _dps)
+    partial(_exact, "real"), partial(_exact, "simulated"), _cool, _wiener, _pca, _audit, _floor, _dps)
 
 
 def proved() -> list[str]:

@@ -8,24 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from scripts import exact_kinds
 from scripts.floor_tables import rhos
 from scripts.pages import DOCS, fill, with_error
+from scripts.shares import inside
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 _RIVALS = ("mixture", "wiener", "noisy")
-_CENTRAL = 0.6827
 _LABELS = ("Teff", "logg", "[Fe/H]", "[alpha/Fe]")
-
-
-def inside(rows: pd.DataFrame) -> float:
-    """Share of truths within the central 68 % of the draws, from ranks: .683 for a right posterior, whatever the number
-    of draws (with few, a wrong one is pulled towards that: n = 8 reads .545 where .516 is true, n = 32 within .02).
-    """
-    low = (1 - _CENTRAL) / 2
-    # a rank r of n draws stands for the interval (r, r + 1) / (n + 1) of the posterior's own scale
-    a, b = rows["rank"] / (rows["n"] + 1), (rows["rank"] + 1) / (rows["n"] + 1)
-    share = (np.minimum(b, 1 - low) - np.maximum(a, low)).clip(lower=0) / (b - a)
-    return float(share.mean())
 
 
 def _paired(table: pd.DataFrame, method: str, rival: str) -> pd.DataFrame:
@@ -115,7 +105,7 @@ def coverages(table: pd.DataFrame, methods: tuple[str, ...] = ("exact", "mixture
 
 
 def pages() -> None:
-    """results/exact_ratios.csv, exact_coverage.csv and their tables in docs/results.md; rho.csv and its in judge.md."""
+    """results/exact_*.csv and their tables in docs/results.md; rho.csv and its in judge.md."""
     rhos()
     table = pd.read_parquet(RESULTS / "judge.parquet")
     ratio, cover = ratios(table), coverages(table)
@@ -125,7 +115,7 @@ def pages() -> None:
     short = ratio.assign(**told)
     shown = short[["sample", "over", "snr", "stars", "rms", "pooled", "worse", "EW"]]
     fill(DOCS / "results.md", {"exact-ratios": shown.round(3),
-                               "exact-coverage": cover.round(3)})
+                               "exact-coverage": cover.round(3), **exact_kinds.marks(table)})
     print(short.to_string(), cover.round(3).to_string(), sep="\n")
 
 

@@ -1,0 +1,42 @@
+"""The share of truths inside the central 68 % of the draws: one function for every page, with errors by star."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+CENTRAL = 0.6827
+FEW = 20  # stars up to which the share of a single line or pixel says nothing
+
+
+def parts(rows: pd.DataFrame) -> pd.Series:
+    """Of each row the part of its rank's cell that lies in the central 68 %: its mean is the share inside.
+
+    A rank r of n draws stands for the interval (r, r + 1) / (n + 1) of the posterior's own scale.
+    """
+    low = (1 - CENTRAL) / 2
+    a, b = rows["rank"] / (rows["n"] + 1), (rows["rank"] + 1) / (rows["n"] + 1)
+    return (np.minimum(b, 1 - low) - np.maximum(a, low)).clip(lower=0) / (b - a)
+
+
+def inside(rows: pd.DataFrame) -> float:
+    """Share of truths within the central 68 % of the draws, from ranks: .683 for a right posterior, whatever the number
+    of draws (with few, a wrong one is pulled towards that: n = 8 reads .545 where .516 is true, n = 32 within .02).
+    """
+    return float(parts(rows).mean())
+
+
+def share(rows: pd.DataFrame) -> tuple[float, float, int]:
+    """Share inside over all rows, each a star and quantity, its error and the most draws of a row.
+
+    The error is that of a mean over stars: pixels and lines of one star go together, so rows are fewer than they look.
+    Rows without a width (one draw, or draws that all gave one number) are left out; NaN where none is left.
+    """
+    rows = rows[rows["truth"].notna() & rows["n"].gt(1) & rows["std"].gt(0)]
+    if rows.empty:
+        return float("nan"), float("nan"), 0
+    by = parts(rows).groupby(rows["star"].astype(str)).agg(["sum", "size"])
+    value, stars = by["sum"].sum() / by["size"].sum(), len(by)
+    off = by["sum"] - value * by["size"]
+    error = np.sqrt((off**2).sum() * stars / max(stars - 1, 1)) / by["size"].sum()
+    return float(value), float(error) if stars > 1 else float("nan"), int(rows["n"].max())
