@@ -11,8 +11,6 @@ import pandas as pd
 
 from app import study
 
-_EW = "EW:"
-
 
 def _read(name: str) -> pd.DataFrame:
     return pd.read_csv(Path(study.RESULTS) / name)
@@ -34,16 +32,9 @@ def _exact(sample: str) -> str:
             f"{_span(rows['RV'])} %, of Teff {_span(rows['Teff'])} %, of [Fe/H] {_span(rows['[Fe/H]'])} %.")
 
 
-def _lines(card: pd.DataFrame, sample: str, method: str, snr: float) -> float:
-    """Mean share of the equivalent widths inside 68 %, over all lines."""
-    rows = card[(card["sample"] == sample) & (card["method"] == method) & (card["snr"] == snr)]
-    return float(rows.loc[rows["quantity"].str.startswith(_EW), "coverage"].mean())
-
-
 def _wiener() -> str:
-    card = _read("judge_summary.csv")
-    shares = {(sample, snr): 100 * _lines(card, sample, "wiener", snr) for sample in ("simulated", "real")
-              for snr in (5, 100)}
+    rows = _read("exact_coverage.csv").query("method == 'wiener'").set_index(["sample", "snr"])["EW"]
+    shares = {(sample, snr): 100 * float(rows[sample, snr]) for sample in ("simulated", "real") for snr in (5, 100)}
     return ("**Right on simulated stars says nothing about real ones**: Wiener, a Gaussian fitted to the very "
             f"simulator, covers {shares['simulated', 5]:.0f} % (S/N 5) and {shares['simulated', 100]:.0f} % (S/N 100) "
             f"of simulated equivalent widths, and {shares['real', 5]:.0f} % and {shares['real', 100]:.0f} % of "

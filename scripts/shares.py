@@ -40,3 +40,8 @@ def share(rows: pd.DataFrame) -> tuple[float, float, int]:
     off = by["sum"] - value * by["size"]
     error = np.sqrt((off**2).sum() * stars / max(stars - 1, 1)) / by["size"].sum()
     return float(value), float(error) if stars > 1 else float("nan"), int(rows["n"].max())
+
+
+def common(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows about stars that the exact posterior was asked about, so that all methods stand on the same ones."""
+    return table[table["star"].isin(table.loc[table["method"] == "exact", "star"].unique())]

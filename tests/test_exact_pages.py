@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts import exact_kinds, shares
+from scripts import exact_kinds, exact_pages, shares
 
 
 def judged(rng: np.random.Generator, claimed: dict[str, float], stars: int = 200, n: int = 16) -> pd.DataFrame:
@@ -75,3 +75,27 @@ def test_a_share_s_error_counts_stars_and_not_rows(rng):
     alone = shares.share(rows(False))
     assert alone[1] < told / 3  # the control: rows that do not go together say more
     assert shares.share(rows(False).assign(std=0.0))[2] == 0
+
+
+def test_a_coverage_s_distance_from_right_is_in_errors_by_star_and_a_wrong_one_is_far_off(rng):
+    for claimed, low, high in ((1.0, 0.0, 4.0), (1.4, 6.0, 99.0), (0.7, 6.0, 99.0)):  # the last two are the controls
+        row = exact_pages.coverages(judged(rng, {"cool": claimed, "other": claimed}), ("exact",)).iloc[0]
+        assert (row["draws"], row["rv_draws"], row["stars"]) == (16, 0, 200)
+        for what in ("pixels", "EW"):
+            assert low <= abs(row[what] - shares.CENTRAL) / row[f"{what}_err"] < high
+    shown = exact_pages.shown_coverages(exact_pages.coverages(judged(rng, {"cool": 1.0, "other": 1.0})))
+    assert list(shown["method"]) == ["exact", "mixture"]
+
+
+def test_ranks_that_are_not_uniform_are_counted_beside_what_chance_gives():
+    p = [0.5] * 98 + [0.009, 0.001]
+    rows = pd.DataFrame({"method": "exact", "sample": "simulated", "quantity": ["EW:a"] * 100, "p_value": p})
+    even = exact_pages.uniform(rows).iloc[0]
+    assert (even["asked"], even["below_01"], even["by_chance"]) == (100, 2, 1.0)
+    assert exact_pages.uniform(rows.assign(p_value=0.5)).iloc[0]["below_01"] == 0  # the control
+
+
+def test_real_stars_that_only_others_were_asked_about_are_left_out(rng):
+    rows = judged(rng, {"cool": 1.0, "other": 1.0})
+    few = rows[~(rows["method"].eq("exact") & rows["star"].isin([f"s{i}" for i in range(50)]))]
+    assert set(shares.common(few).query("method == 'mixture'")["star"]) == set(few.query("method == 'exact'")["star"])
