@@ -59,8 +59,8 @@ def _audit() -> str:
 def _floor() -> str:
     rows = _read("rho.csv").query("quantity == 'spectrum' and method == 'exact'")
     return (f"**Against the Bayes floor** (exact chains on {_span(rows['stars'], factor=1)} simulated stars at each "
-            f"S/N): the exact posterior's error is {_span(rows['rho'], '.2f', 1)} times what nobody can beat, of the "
-            f"typical star {_span(rows['median_star'], '.2f', 1)}.")
+            f"S/N): the exact posterior's error is {_span(rows['rho'], '.2f', 1)} times the floor, pooled over stars, "
+            f"and for the typical star {_span(rows['median_reached'], '.2f', 1)} times what its chains reached.")
 
 
 def _cool() -> str:
