@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from scripts import exact_kinds
 from scripts.exact_kinds import z2
 from scripts.floor_tables import rhos
 from scripts.pages import DOCS, fill, with_error
-from scripts.shares import CENTRAL, FEW, common, inside, share
+from scripts.shares import CENTRAL, FEW, common, inside, pull, share
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 _RIVALS = ("mixture", "wiener", "noisy")
@@ -22,7 +23,7 @@ _LABELS = ("Teff", "logg", "[Fe/H]", "[alpha/Fe]")
 def _paired(table: pd.DataFrame, method: str, rival: str) -> pd.DataFrame:
     keys = ["sample", "star", "quantity", "snr"]
     mine, other = (table[table["method"] == m] for m in (method, rival))
-    return mine.merge(other[[*keys, "mean"]], on=keys, suffixes=("", "_rival"))
+    return mine.merge(other[[*keys, "mean", "n"]], on=keys, suffixes=("", "_rival"))
 
 
 def of_the_mean(table: pd.DataFrame) -> pd.DataFrame:
@@ -43,34 +44,50 @@ def ratios(table: pd.DataFrame, method: str = "exact") -> pd.DataFrame:
     """Error over a rival's on the same stars and noise, by sample and S/N.
 
     rms: geometric mean over stars of the ratio of their rms, and its standard error; pooled: ratio of root mean squares
-    over all stars, and its error from resampled stars; worse: share of stars more than 1.2 times worse; EW: geometric
-    mean over lines of the ratio of root median square errors, and its error from resampled stars.
+    over all stars, and its error from resampled stars; pooled_1, pooled_3: without the one and the three stars at which
+    either errs most; better: share of stars at which it errs less, and better_p of a fair coin; worse: share of stars
+    more than 1.2 times worse; above: how many stars are worse at all as they are, without anything taken off for few
+    draws; EW: geometric mean over lines of the ratio of root median square errors, which are divided by 1 + 1 / draws,
+    what few draws add to a right posterior's; and its error from resampled stars.
     """
     out = []
+    raw = table[table["quantity"] == "rms"]
     table = of_the_mean(table)
     for rival in _RIVALS:
+        lost = _paired(raw, method, rival)
+        lost = lost[lost["mean"] > lost["mean_rival"]].groupby(["sample", "snr"], observed=True).size()
         both = _paired(table, method, rival)
         for (sample, snr), rows in both.groupby(["sample", "snr"], observed=True):
             rms = rows[rows["quantity"] == "rms"]
             if rms.empty:
                 continue
             log = np.log(rms["mean"] / rms["mean_rival"])
+            square = (rms[["mean", "mean_rival"]] ** 2).to_numpy(float)
             ew = rows[rows["quantity"].astype(str).str.startswith("EW:") & rows["truth"].notna()]
+            worst = np.argsort(-square.max(axis=1))
+            less = int((log < 0).sum())
             own, other = (pd.DataFrame({"star": ew["star"].astype(str), "line": ew["quantity"].astype(str),
-                                        "off": (ew[m] - ew["truth"]).abs()}).pivot(index="star", columns="line",
-                                                                                    values="off").to_numpy()
-                          for m in ("mean", "mean_rival"))
+                                        "off": (ew[f"mean{m}"] - ew["truth"]).abs() / of_few(ew[f"n{m}"])})
+                          .pivot(index="star", columns="line", values="off").to_numpy() for m in ("", "_rival"))
             pick = np.random.default_rng(1).integers(len(own), size=(200, len(own)))
             again = [_lines(own[p], other[p]) for p in pick]
-            square = (rms[["mean", "mean_rival"]] ** 2).to_numpy(float)
             pooled = [float(np.sqrt(np.divide(*square[p].mean(axis=0))))
                       for p in np.random.default_rng(2).integers(len(rms), size=(200, len(rms)))]
             out.append({"sample": sample, "over": rival, "snr": snr, "stars": len(rms), "rms": np.exp(log.mean()),
                         "rms_err": np.exp(log.mean()) * log.std() / np.sqrt(len(log)),
                         "pooled": float(np.sqrt(np.divide(*square.mean(axis=0)))), "pooled_err": np.std(pooled),
+                        **{f"pooled_{k}": float(np.sqrt(np.divide(*np.delete(square, worst[:k], axis=0).mean(axis=0))))
+                           for k in (1, 3)},
+                        "better": less / len(log), "better_p": float(binomtest(less, len(log)).pvalue),
+                        "above": int(lost.get((sample, snr), 0)),
                         "worse": float((log > np.log(1.2)).mean()), "EW": _lines(own, other),
                         "EW_err": np.std(again)})
     return pd.DataFrame(out)
+
+
+def of_few(n: pd.Series) -> pd.Series:
+    """How much larger the mean of n draws of a right posterior errs than its own mean does; 1 for a point estimate."""
+    return (1 + (1 / n).where(n > 1, 0.0)) ** 0.5
 
 
 def _lines(own: np.ndarray, other: np.ndarray) -> float:
@@ -147,9 +164,10 @@ def pages() -> None:
     odd.to_csv(RESULTS / "exact_uniform.csv", index=False)
     told = {name: with_error(ratio, name, 3) for name in ("rms", "pooled", "EW")}
     short = ratio.assign(**told)
-    shown = short[["sample", "over", "snr", "stars", "rms", "pooled", "worse", "EW"]]
+    shown = short[["sample", "over", "snr", "stars", "rms", "pooled", "pooled_1", "pooled_3", "better", "better_p",
+                   "worse", "above", "EW"]]
     fill(DOCS / "results.md", {"exact-ratios": shown.round(3),
-                               "exact-coverage": shown_coverages(cover), "exact-uniform": odd,
+                               "exact-coverage": shown_coverages(cover), "exact-uniform": odd, "exact-pull": pull(),
                                **exact_kinds.marks(table)})
     print(short.to_string(), cover.round(3).to_string(), sep="\n")
 

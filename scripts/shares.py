@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom, norm
 
 CENTRAL = 0.6827
 FEW = 20  # stars up to which the share of a single line or pixel says nothing
@@ -45,3 +46,22 @@ def share(rows: pd.DataFrame) -> tuple[float, float, int]:
 def common(table: pd.DataFrame) -> pd.DataFrame:
     """The rows about stars that the exact posterior was asked about, so that all methods stand on the same ones."""
     return table[table["star"].isin(table.loc[table["method"] == "exact", "star"].unique())]
+
+
+def pulled(true: float, n: int) -> float:
+    """The share inside that is read from n draws of a Gaussian posterior of right centre and wrong width, of which
+    `true` is the share that many draws would give: few draws pull it to .683.
+    """
+    width = norm.ppf((1 + true) / 2) / norm.ppf((1 + CENTRAL) / 2)
+    x = np.linspace(-6, 6, 4001)
+    ranks = np.arange(n + 1)
+    part = parts(pd.DataFrame({"rank": ranks, "n": n})).to_numpy(float)
+    read = binom.pmf(ranks, n, norm.cdf(x / width)[:, None]) @ part
+    return float(np.average(read, weights=norm.pdf(x)))
+
+
+def pull() -> pd.DataFrame:
+    """What 8, 16 and 32 draws read of some true shares."""
+    true = (0.50, 0.55, 0.60, 0.65, CENTRAL, 0.70, 0.75, 0.80, 0.85)
+    return pd.DataFrame({"true share": true, **{f"{n} draws": [round(pulled(t, n), 3) for t in true]
+                                                for n in (8, 16, 32)}})

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts import exact_kinds, exact_pages, shares
+from scripts import exact_kinds, exact_pages, floor_tables, shares
 
 
 def judged(rng: np.random.Generator, claimed: dict[str, float], stars: int = 200, n: int = 16) -> pd.DataFrame:
@@ -99,3 +99,48 @@ def test_real_stars_that_only_others_were_asked_about_are_left_out(rng):
     rows = judged(rng, {"cool": 1.0, "other": 1.0})
     few = rows[~(rows["method"].eq("exact") & rows["star"].isin([f"s{i}" for i in range(50)]))]
     assert set(shares.common(few).query("method == 'mixture'")["star"]) == set(few.query("method == 'exact'")["star"])
+
+
+def test_few_draws_pull_a_wrong_share_to_683_by_as_much_as_is_said(rng):
+    for n in (8, 32):
+        assert shares.pulled(shares.CENTRAL, n) == pytest.approx(shares.CENTRAL, abs=1e-4)
+    true, n, stars = 0.85, 8, 40000
+    width = 1.4395  # a Gaussian so wide holds 85 % where 68.27 are right
+    x = rng.standard_normal(stars)
+    rank = (width * rng.standard_normal((n, stars)) < x).sum(axis=0)
+    told = shares.inside(pd.DataFrame({"rank": rank, "n": n}))
+    assert told == pytest.approx(shares.pulled(true, n), abs=4 * 0.42 / np.sqrt(stars))
+    assert told < true - 0.03  # the control: as it is read it is not the true share
+    assert abs(shares.pulled(true, 32) - true) < abs(shares.pulled(true, 8) - true) / 2
+
+
+def test_ratios_take_few_draws_off_and_leave_the_worst_stars_out(rng):
+    """Exact and mixture are one posterior asked for 8 and 32 draws; then one star of the mixture's runs away."""
+    rows = judged(rng, {"cool": 1.0, "other": 1.0}, n=8)
+    few = rows[rows["method"] == "exact"]
+    many = judged(rng, {"cool": 1.0, "other": 1.0}, n=32).query("method == 'mixture'")
+    # the same truths, as a table of the judge has them
+    keys = ["star", "quantity"]
+    truths = few.set_index(keys)["truth"]
+    many = many.assign(truth=pd.MultiIndex.from_frame(many[keys]).map(truths).to_numpy(float))
+    both = pd.concat([few, many], ignore_index=True)
+    row = exact_pages.ratios(both).query("over == 'mixture'").iloc[0]
+    assert abs(row["rms"] - 1) < 4 * row["rms_err"]
+    assert abs(row["EW"] - 1) < 4 * row["EW_err"]
+    assert row["better_p"] > 1e-3
+    away = both["method"].eq("mixture") & both["star"].eq("s3") & both["quantity"].eq("rms")
+    lone = exact_pages.ratios(both.assign(mean=both["mean"].mask(away, 60.0))).query("over == 'mixture'").iloc[0]
+    assert lone["pooled"] < 0.4  # the control: pooled, one star decides
+    assert abs(lone["pooled_1"] - 1) < 0.1
+
+
+def test_the_typical_star_s_error_over_the_chains_is_one_for_who_reaches_them(rng):
+    stars = pd.DataFrame({"star": [f"s{i}" for i in range(400)], "snr": 20.0, "ok": True, "ess": 1e6, "width:all": 1.0,
+                          "error:all": rng.chisquare(3, 400) / 3})
+    judged_rows = pd.DataFrame({"star": stars["star"], "method": "exact", "snr": 20.0, "quantity": "rms", "extra": 0.0,
+                                "mse": rng.chisquare(3, 400) / 3})
+    row = floor_tables.rho_table(stars, judged_rows).iloc[0]
+    assert abs(row["median_reached"] - 1) < 4 * row["median_reached_err"]
+    assert row["median_chains"] == pytest.approx(0.89, abs=0.08)  # the median of chi-square, not 1: no fault of theirs
+    worse = floor_tables.rho_table(stars, judged_rows.assign(mse=4 * judged_rows["mse"])).iloc[0]  # the control
+    assert worse["median_reached"] - 1 > 4 * worse["median_reached_err"]
