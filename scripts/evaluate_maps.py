@@ -16,9 +16,9 @@ from core.data.noise import add_noise
 from core.pipeline import METHODS, build, reconstruct
 from core.spectrum import ARM_JOIN, Array, Kernel, Spectra
 from scripts.evaluate_judge import RESULTS
-from scripts.exact_pages import inside
 from scripts.judge_origin import family
 from scripts.judge_stars import SEED, Asked, simulated
+from scripts.shares import inside
 from scripts.study_tables import ORDER, resampled
 
 TABLE, STARS = RESULTS / "study_maps.csv", RESULTS / "study_maps_stars.csv"

@@ -97,6 +97,14 @@ def floor_table(stars: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
+def _middle(name: str, ratio: pd.Series) -> dict[str, float]:
+    """Root of the median star's ratio of squared errors, and its error from resampled stars."""
+    values = ratio.to_numpy(float)
+    pick = np.random.default_rng(2).integers(len(values), size=(1000, len(values)))
+    return {name: float(np.sqrt(np.median(values))),
+            f"{name}_err": float(np.sqrt(np.median(values[pick], axis=1)).std(ddof=1))}
+
+
 def rho_table(stars: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
     """A row an S/N, method and quantity: rms error over the floor's, star by star of the same stars.
 
@@ -104,7 +112,11 @@ def rho_table(stars: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
     (std^2 / draws, of the method's own width) is taken off; rho_raw is as judged. rho_low stands on the upper bound, an
     error really reached from the same data (less what so few walkers add): the true rho is above it. rho_high stands on
     the lower bound, of who is told the curve as well: the true rho is below it. without_worst leaves the star of the
-    largest error out, whose share of the mean square is worst_share. RV is left out: the judge's truth is the velocity
+    largest error out, whose share of the mean square is worst_share. median_star: root of the median of the squared
+    error over the star's floor, which is not 1 for who reaches the floor, for errors scatter about their variance:
+    median_chains is that of the floor's own chains from the data, and median_reached the method's error over theirs.
+    rho_err is that of resampled stars; floor_err what so few walkers leave unknown of the floor, at most, times rho.
+    RV is left out: the judge's truth is the velocity
     measured on the true spectrum, the floor's is the star's.
     """
     rng, out = np.random.default_rng(1), []
@@ -137,6 +149,8 @@ def rho_table(stars: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
                 "without_worst": np.sqrt(own[rest].mean() / width[rest].mean()),
                 "worst_share": own.max() / own.sum(),
                 "median_star": np.sqrt((own / width).median()),
+                **_middle("median_reached", own / reached), **_middle("median_chains", reached / width),
+                "floor_err": 0.5 * got.value * np.sqrt((width**2 * 2 / part["ess"]).sum()) / width.sum(),
             })
     return pd.DataFrame(out)
 
@@ -184,8 +198,10 @@ def short(table: pd.DataFrame) -> pd.DataFrame:
           zip(lines.min(), lines.median(), lines.max(), strict=True)]
     out = pd.DataFrame({
         "stars": whole["stars"], "typical star": whole["median_star"].round(2),
-        "spectrum": with_error(whole, "rho"),
+        "the chains'": whole["median_chains"].round(2),
+        "typical star over what is reached": with_error(whole, "median_reached"),
+        "spectrum": with_error(whole.assign(rho_err=np.hypot(whole["rho_err"], whole["floor_err"])), "rho"),
         "without the worst star": whole["without_worst"].round(2),
         "its share": whole["worst_share"].astype(float).round(2),
-        "over what is reached": whole["rho_low"].round(2)})
+        "over what is reached": with_error(whole, "rho_low")})
     return out.join(pd.Series(ew, index=lines.min().index, name="EW")).reset_index()

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scripts.exact_pages import inside, of_the_mean
+from scripts.exact_pages import of_the_mean
 from scripts.judge_pages import _STRONG as STRONG
 from scripts.judge_pages import sizes
+from scripts.shares import inside
 
 ORDER = ("noisy", "savgol", "wavelet", "pca", "wiener", "mixture", "dncnn", "dncnn_blind", "supervised",
          "supervised_ivar", "supervised_mixture", "dps@0.01", "dps", "dps@0.1", "exact")
