@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import first, picker, resources, state
+from app import first, narrow, picker, resources, state
 from app.resources import Catalogue
 from app.shown import Look, called
 from app.state import Choice
@@ -222,6 +222,8 @@ def patience(look: Look) -> None:
     said = {why: f"{what}: {', '.join(wrong)}" for methods, what, why in (
         (UNCALIBRATED, "not calibrated", _UNCALIBRATED_HELP), (UNDERTRAINED, "undertrained here", _UNDERTRAINED_HELP))
         if (wrong := [style(answer.method).name for answer in look.answers if answer.method in methods])}
+    if (cool := narrow.too_narrow(look)) is not None:
+        said = {cool[1]: cool[0], **said}
     if said:
         st.caption(f":small[{' · '.join(said.values())}]", help="\n\n".join(said))
     for method in look.cancelled:

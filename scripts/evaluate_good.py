@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from scripts.evaluate_judge import RESULTS, WORK, plan, run
-from scripts.exact_pages import inside
 from scripts.judge_stars import foremost, simulated
 from scripts.pages import DOCS, fill
+from scripts.shares import inside
 from scripts.study_tables import resampled
 
 METHODS = ("noisy", "wiener", "mixture", "exact")
