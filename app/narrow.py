@@ -41,5 +41,6 @@ def too_narrow(look: Look) -> tuple[str, str] | None:
     spans = ", ".join(f"{called(row.method)} {np.sqrt(row.z2):.1f} times" for row in mine)
     return (f"error bars too narrow here: {', '.join(names)}",
             f"Of simulated stars below {COOL:.0f} K at S/N {mine[0].snr:.0f} ({mine[0].stars} of them) the pooled "
-            f"error is larger than the error bars say: {spans}. A few such stars are far off, and most are not: 68 % of "
-            "the pixels are inside nonetheless (docs/results.md, \"By kind of simulated star\").")
+            f"error is larger than the error bars say: {spans}. A few such stars are far off, most are not: of the "
+            f"pixels {', '.join(f'{called(row.method)} has {100 * row.pixels:.0f} %' for row in mine)} inside 68 % "
+            "(docs/results.md, \"By kind of simulated star\").")

@@ -18,9 +18,9 @@ def look(teff: float, snr: float = 20.0, low: object = 1.0):
 
 @pytest.fixture
 def found(monkeypatch, tmp_path):
-    rows = [("exact", 20.0, "below 4700 K", 61, 4.0), ("exact", 100.0, "below 4700 K", 65, 1.1),
-            ("exact", 20.0, "all other stars", 339, 4.0), ("wiener", 20.0, "below 4700 K", 61, 1.0)]
-    pd.DataFrame(rows, columns=["method", "snr", "kind", "stars", "z2"]).to_csv(tmp_path / "exact_kinds.csv")
+    rows = [("exact", 20.0, "below 4700 K", 61, 4.0, 0.7), ("exact", 100.0, "below 4700 K", 65, 1.1, 0.7),
+            ("exact", 20.0, "all other stars", 339, 4.0, 0.7), ("wiener", 20.0, "below 4700 K", 61, 1.0, 0.7)]
+    pd.DataFrame(rows, columns=["method", "snr", "kind", "stars", "z2", "pixels"]).to_csv(tmp_path / "exact_kinds.csv")
     monkeypatch.setattr("app.study.RESULTS", tmp_path)
     narrow._kinds.cache_clear()
     yield
@@ -31,6 +31,7 @@ def test_a_cool_star_is_warned_of(found):
     short, long = narrow.too_narrow(look(4300.0))
     assert short == "error bars too narrow here: exact"
     assert "exact 2.0 times" in long
+    assert "exact has 70 % inside" in long
     assert "S/N 20 (61 of them)" in long
 
 
