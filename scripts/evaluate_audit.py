@@ -29,7 +29,7 @@ from core.models.templates import NATIVE, Templates
 from core.pipeline import METHODS, build, reconstruct
 from core.spectrum import Array, Spectra
 from scripts.evaluate_judge import RESULTS, ROOT
-from scripts.judge_origin import hashes
+from scripts.judge_origin import hashes, keep, record, together
 from scripts.judge_stars import SEED, SNR, simulated
 
 TABLE, NULLS = RESULTS / "audit.parquet", RESULTS / "audit_nulls.npz"
@@ -139,6 +139,8 @@ def _experiment(piece: Piece, name: str) -> pd.DataFrame:
 def _job(piece: Piece, part: str) -> None:
     """Worker: one part of a piece into its file."""
     torch.set_num_threads(1)
+    keep(record(piece.method, _DRAWS, torch.cuda.is_available()) | {"nulls": piece.nulls}, piece.path("json"),
+         any(piece.path(name).exists() for name in ("null", *EXPERIMENTS)))
     if part == "null":
         null = _null(piece)
         _whole(piece.path(part), lambda path: _save(path, null.to_arrays()))
@@ -246,11 +248,16 @@ def collect(folder: Path, methods: Collection[str], wanted: Collection[float], n
     pieces = _finished(folder, methods, wanted, number)
     if not pieces:
         raise ValueError(f"{folder} holds no finished piece of {', '.join(methods)}; run the audit there first.")
+    origins = {f"{piece.method}/{piece.snr:g}": json.loads(piece.path("json").read_text())
+               if piece.path("json").exists() else {} for piece in pieces}
+    rest: set[str] = set()
     frames = [pd.read_parquet(piece.path(part)) for piece in pieces for part in EXPERIMENTS]
     new = {(piece.method, piece.snr) for piece in pieces}
     if TABLE.exists():  # what was not asked again stays
         old = pd.read_parquet(TABLE)
+        rest = {f"{method}/{snr:g}" for method, snr in zip(old["method"], old["snr"], strict=True)}
         frames.insert(0, old[[at not in new for at in zip(old["method"], old["snr"], strict=True)]])
+    together(origins, TABLE.with_suffix(".json"), rest)  # first: what does not belong together is not written
     table = pd.concat(frames, ignore_index=True)
     table = table.sort_values(["method", "snr", "experiment"], ignore_index=True, kind="stable")
     table.to_parquet(TABLE, compression="zstd")

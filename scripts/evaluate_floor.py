@@ -25,6 +25,7 @@ from core.models.star_model import N_PARAMETERS, RV, population_log_density
 from core.models.templates import NATIVE, Templates
 from core.spectrum import Array
 from scripts.floor_tables import tables
+from scripts.judge_origin import keep, record
 from scripts.judge_stars import SEED, SNR
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,6 +183,8 @@ def floor(args: argparse.Namespace) -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     wrong = args.understated
     name = "colours" if args.colours else "stars"
+    # stars of before and of now go into one table
+    keep(record("floor", _WALKERS, False), WORK / "origin.json", any(WORK.glob("*.jsonl")))
     log = WORK / (f"{name}.jsonl" if wrong == 1.0 else f"control-{wrong:g}.jsonl")
     done = {json.loads(line)["star"] for line in log.read_text().splitlines()} if log.exists() else set()
     source, first, end = simulator(), guesses(), time.time() + 60 * args.minutes
@@ -199,3 +202,5 @@ def floor(args: argparse.Namespace) -> None:
             with log.open("a") as file:
                 file.write(json.dumps(row) + "\n")
     tables(WORK, RESULTS)
+    if (WORK / "origin.json").exists():
+        (RESULTS / "floor_stars.json").write_text((WORK / "origin.json").read_text())

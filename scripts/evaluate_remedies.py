@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.ndimage import uniform_filter1d
 from scipy.stats import genpareto
 
@@ -26,6 +28,7 @@ from core.models.templates import NATIVE, Templates
 from core.spectrum import Array, Spectra
 from scripts.evaluate_audit import answer
 from scripts.evaluate_judge import RESULTS, ROOT
+from scripts.judge_origin import NOT_RECORDED, keep, record
 from scripts.judge_stars import SEED
 
 WORK = ROOT / ".trueline" / "remedies"  # filtered residuals of finished samples, to ask again at once
@@ -194,7 +197,14 @@ def compared(null: Filtered, check: Filtered, put: Filtered, rows: pd.DataFrame,
 def remedies(args: argparse.Namespace) -> None:
     """Remedies for the flag's power, on the same draws of unjudged stars; writes results/audit_remedies.csv."""
     out = []
+    WORK.mkdir(parents=True, exist_ok=True)
+    origins: dict[str, Any] = {}
     for method in (args.methods or "mixture").split(","):
+        origins[method] = record(method, _DRAWS, torch.cuda.is_available())
+        # samples of before are asked again without being made again
+        keep(origins[method], WORK / f"{method}.json", any(WORK.glob(f"{method}-*.npz")))
+        if not (WORK / f"{method}.json").exists():
+            origins[method] = NOT_RECORDED
         for snr in args.snr or (20.0, 50.0, 100.0):
             (null, _), (check, _), (put, rows) = (sample(method, snr, kind) for kind in _KINDS)
             spectra = stars(snr, 1, "null")
@@ -212,3 +222,4 @@ def remedies(args: argparse.Namespace) -> None:
                 print(name, {key: round(float(value), 3) for key, value in row.items()}, flush=True)
     table = pd.DataFrame(out).round(3)
     table.to_csv(RESULTS / "audit_remedies.csv", index=False)
+    (RESULTS / "audit_remedies.json").write_text(json.dumps(origins, indent=1) + "\n")

@@ -98,6 +98,50 @@ def write(origin: dict[str, Any], piece: Path) -> None:
     part.rename(piece.with_suffix(".json"))
 
 
+def keep(origin: dict[str, Any], file: Path, begun: bool) -> None:
+    """Tell where what a file holds comes from; of a file that is added to, the same as before or nothing at all.
+
+    Args:
+        begun: is there something already? Without a record nobody knows where that comes from, and none is written.
+
+    Raises:
+        ValueError: what is there was made with other checkpoints or another seed.
+    """
+    if file.exists():
+        before = json.loads(file.read_text())
+        other = [key for key in ("checkpoints", "seed") if before[key] != origin[key]]
+        if other:
+            raise ValueError(f"{file.parent} was begun with other {' and '.join(other)} than there are now; delete it, "
+                             "or take back what changed.")
+        return
+    if begun:
+        return
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")  # two parts of one piece may begin at once
+    part.write_text(json.dumps(origin, indent=1) + "\n")
+    part.rename(file)
+
+
+def together(new: dict[str, dict[str, Any]], file: Path, still: Iterable[str]) -> None:
+    """Add to a table's record where parts of it come from; "method/snr" -> origin, {} where it is not known.
+
+    Args:
+        still: the parts that stay as they were; "not recorded" where the record does not have them.
+
+    Raises:
+        ValueError: parts of one method made with different checkpoints or seeds, as far as that is recorded.
+    """
+    before = json.loads(file.read_text()) if file.exists() else {}
+    whole: dict[str, Any] = {name: before.get(name) or NOT_RECORDED for name in still if name not in new}
+    whole |= {name: origin or NOT_RECORDED for name, origin in new.items()}
+    known = {name: told for name, told in whole.items() if isinstance(told, dict)}
+    for name, told in known.items():
+        for other, also in known.items():
+            if name.split("/")[0] == other.split("/")[0] and any(told[k] != also[k] for k in ("checkpoints", "seed")):
+                raise ValueError(f"{name} and {other} were made with different checkpoints or seeds and do not belong "
+                                 "into one table; ask both again.")
+    file.write_text(json.dumps(dict(sorted(whole.items())), indent=1) + "\n")
+
+
 def agreed(tables: Iterable[Path], method: str) -> dict[str, Any]:
     """What the pieces of one method say of themselves, together.
 

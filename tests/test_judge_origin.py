@@ -194,3 +194,25 @@ def test_a_method_needs_the_checkpoints_that_its_origin_names_and_no_others(tmp_
     assert done.returncode == 0, done.stderr[-2000:]
     assert "control:" in done.stdout
     assert "ddpm" in done.stdout
+
+
+def test_a_folder_that_is_added_to_is_of_one_set_of_checkpoints(tmp_path):
+    origin = {"checkpoints": {"ridge.safetensors": "1"}, "seed": 1, "commit": "a"}
+    judge_origin.keep(origin, tmp_path / "unknown.json", True)
+    assert not (tmp_path / "unknown.json").exists()  # nobody knows where what is there comes from
+    judge_origin.keep(origin, tmp_path / "origin.json", False)
+    judge_origin.keep(origin | {"commit": "b"}, tmp_path / "origin.json", True)  # control: a commit alone may
+    assert json.loads((tmp_path / "origin.json").read_text()) == origin
+    with pytest.raises(ValueError, match="begun with other checkpoints and seed"):
+        judge_origin.keep({"checkpoints": {}, "seed": 2}, tmp_path / "origin.json", True)
+
+
+def test_parts_of_one_method_that_do_not_belong_together_are_refused(tmp_path):
+    file = tmp_path / "audit.json"
+    one, other = ({"checkpoints": {"ridge.safetensors": digit}, "seed": 1} for digit in "12")
+    judge_origin.together({"exact/10": one, "pca/10": {}}, file, ["wiener/5"])
+    assert json.loads(file.read_text()) == {"exact/10": one, "pca/10": NOT_RECORDED, "wiener/5": NOT_RECORDED}
+    with pytest.raises(ValueError, match="exact/20.*exact/10|exact/10.*exact/20"):
+        judge_origin.together({"exact/20": other}, file, ["exact/10", "wiener/5"])
+    judge_origin.together({"exact/10": other, "pca/10": one}, file, ["exact/10"])  # control: asked again
+    assert json.loads(file.read_text()) == {"exact/10": other, "pca/10": one}
