@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -16,10 +17,11 @@ from scripts.evaluate_audit import answer
 from scripts.evaluate_judge import RESULTS
 from scripts.judge_origin import family
 from scripts.judge_stars import SEED, simulated
-from scripts.study_tables import ORDER, ordered, resampled
+from scripts.study_tables import ORDER, ordered
 
 LINES_TABLE, TABLE = RESULTS / "study_lines.csv", RESULTS / "study_audit.csv"
 _TAKEN = ("H alpha", "Mg b", "Na D", "Ca II 8542")
+_AGAIN = 500  # resamplings
 _EACH = 3  # lines put into each star, alone
 _STRENGTHS = (5.0, 20.0)  # of lines put in, in matched-filter sigma
 _MORE = ["star", "experiment", "line", "wavelength", "strength", "survival", "painted", "method", "snr"]
@@ -63,14 +65,21 @@ def card(rows: pd.DataFrame) -> pd.DataFrame:
         strong = part["strength"].abs()
         put = part["experiment"] == "put in"
         row = {"snr": snr, "method": method, "stars": part["star"].nunique()}
-        kinds = {"kept_5_10": part["survival"][put & (strong < 10)],
-                 "kept_10_20": part["survival"][put & (strong >= 10)],
-                 "painted": part["painted"][~put & (strong > 10)]}
-        for name, values in kinds.items():
-            known = values.dropna()
-            row |= {name: known.median(), f"{name}_err": resampled(known) if len(known) else np.nan,
-                    f"{name}_lines": len(known)}
-        false = (kinds["painted"].dropna() > 0.2).astype(float)
-        row |= {"false_lines": false.mean(), "false_lines_err": resampled(false, np.mean) if len(false) else np.nan}
+        kinds = {"kept_5_10": part[put & (strong < 10)].dropna(subset="survival").set_index("star")["survival"],
+                 "kept_10_20": part[put & (strong >= 10)].dropna(subset="survival").set_index("star")["survival"],
+                 "painted": part[~put & (strong > 10)].dropna(subset="painted").set_index("star")["painted"]}
+        for name, known in kinds.items():
+            row |= {name: known.median(), f"{name}_err": by_star(known, np.median), f"{name}_lines": len(known)}
+        false = (kinds["painted"] > 0.2).astype(float)
+        row |= {"false_lines": false.mean(), "false_lines_err": by_star(false, np.mean)}
         out.append(row)
     return ordered(pd.DataFrame(out))
+
+
+def by_star(values: pd.Series, of: Callable[[Array], float]) -> float:
+    """Standard error of a statistic of lines by resampling their stars (the index): lines of one star go together."""
+    each = [group.to_numpy(np.float64) for _, group in values.groupby(level=0)]
+    if not each:
+        return float("nan")
+    pick = np.random.default_rng(3).integers(len(each), size=(_AGAIN, len(each)))
+    return float(np.std([of(np.concatenate([each[i] for i in p])) for p in pick]))

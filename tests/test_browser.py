@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,21 +36,37 @@ def chrome() -> Iterator[sync_api.Browser]:
         browser.close()
 
 
+@pytest.fixture(autouse=True)
+def closed(chrome: sync_api.Browser) -> Iterator[None]:
+    """No page stays open after its test: one that failed would draw on, at the expense of the next."""
+    yield
+    for context in chrome.contexts:
+        context.close()
+
+
+def opened(chrome: sync_api.Browser, **look: Any) -> sync_api.Page:
+    """A new page, with patience for two cores that do other things as well."""
+    page = chrome.new_page(**look)
+    page.set_default_timeout(PATIENCE)
+    return page
+
+
+PATIENCE = 120_000  #: milliseconds
 #: of a figure: pixels of a place on two of its axes
 AT = """(f, [x, at, y, up]) => [[x, at], [y, up]].map(([a, v]) => f._fullLayout[a]._offset + f._fullLayout[a].l2p(v))"""
 
 
 def settled(page: sync_api.Page) -> None:
-    page.wait_for_selector(".js-plotly-plot .scatterlayer", timeout=30_000)
-    page.wait_for_selector("[data-testid=stStatusWidget]", state="detached", timeout=30_000)
+    page.wait_for_selector(".js-plotly-plot .scatterlayer", timeout=PATIENCE)
+    page.wait_for_selector("[data-testid=stStatusWidget]", state="detached", timeout=PATIENCE)
     page.wait_for_timeout(400)
-    page.wait_for_selector("[data-testid=stProgress]", state="detached", timeout=120_000)  # slow answers
+    page.wait_for_selector("[data-testid=stProgress]", state="detached", timeout=2 * PATIENCE)  # slow answers
     page.wait_for_timeout(400)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_one_look_holds_the_page(address: str, chrome: sync_api.Browser, tmp_path: Path, scheme: str) -> None:
-    page = chrome.new_page(viewport={"width": 1280, "height": 720}, color_scheme=scheme)
+    page = opened(chrome, viewport={"width": 1280, "height": 720}, color_scheme=scheme)
     page.goto(address)
     settled(page)
     page.screenshot(path=str(tmp_path / f"{scheme}.png"))
@@ -80,7 +97,7 @@ def test_one_look_holds_the_page(address: str, chrome: sync_api.Browser, tmp_pat
 
 
 def test_an_open_page_that_turns_dark_or_light_is_drawn_anew_in_its_ink(address: str, chrome: sync_api.Browser) -> None:
-    page = chrome.new_page(viewport={"width": 1280, "height": 720}, color_scheme="light")
+    page = opened(chrome, viewport={"width": 1280, "height": 720}, color_scheme="light")
     page.goto(f"{address}/?methods=wavelet")
     settled(page)
     title = page.locator(".js-plotly-plot .xtitle").first
@@ -89,14 +106,14 @@ def test_an_open_page_that_turns_dark_or_light_is_drawn_anew_in_its_ink(address:
         page.emulate_media(color_scheme=scheme)
         page.wait_for_function(
             "ink => getComputedStyle(document.querySelector('.js-plotly-plot .xtitle')).fill === ink", arg=ink,
-            timeout=30_000)
+            timeout=PATIENCE)
     page.close()
 
 
 def test_the_keyboard_moves_the_snr_the_link_keeps_it_and_the_file_comes(
     address: str, chrome: sync_api.Browser
 ) -> None:
-    page = chrome.new_page(viewport={"width": 1280, "height": 720}, accept_downloads=True)
+    page = opened(chrome, viewport={"width": 1280, "height": 720}, accept_downloads=True)
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
@@ -109,7 +126,7 @@ def test_the_keyboard_moves_the_snr_the_link_keeps_it_and_the_file_comes(
     slider = page.get_by_role("slider").first
     slider.focus()
     slider.press("ArrowLeft")
-    page.get_by_text("→ 8").wait_for(timeout=10_000)
+    page.get_by_text("→ 8").wait_for(timeout=PATIENCE)
     settled(page)
     assert "snr=8" in page.url
     assert page.locator(".js-plotly-plot").first.evaluate(measured) != before
@@ -125,7 +142,7 @@ def test_the_keyboard_moves_the_snr_the_link_keeps_it_and_the_file_comes(
 
     link = page.url
     page.goto(link)
-    page.get_by_text("→ 8").wait_for(timeout=10_000)
+    page.get_by_text("→ 8").wait_for(timeout=PATIENCE)
     assert page.url == link
     assert not said
     elsewhere = [url for url in asked if not url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))]
@@ -136,7 +153,7 @@ def test_the_keyboard_moves_the_snr_the_link_keeps_it_and_the_file_comes(
 def test_the_link_brings_all_back_the_pointer_names_a_line_and_a_drag_zooms(
     address: str, chrome: sync_api.Browser
 ) -> None:
-    page = chrome.new_page(viewport={"width": 1280, "height": 720})
+    page = opened(chrome, viewport={"width": 1280, "height": 720})
     page.goto(f"{address}/?star=simulated:SIM13&snr=9&methods=mixture&draws=16&frame=rest&wave=air")
     settled(page)
     assert "draws=16" in page.url
@@ -148,7 +165,7 @@ def test_the_link_brings_all_back_the_pointer_names_a_line_and_a_drag_zooms(
     assert box is not None
     x, y = figure.evaluate(AT, ["xaxis", 6562.8, "yaxis5", 0.3])
     page.mouse.move(box["x"] + x, box["y"] + y)
-    page.get_by_text("H alpha").first.wait_for(timeout=10_000)
+    page.get_by_text("H alpha").first.wait_for(timeout=PATIENCE)
     page.mouse.move(box["x"] + 400, box["y"] + 90)
     page.mouse.down()
     page.mouse.move(box["x"] + 520, box["y"] + 110, steps=5)
@@ -162,7 +179,7 @@ def test_the_link_brings_all_back_the_pointer_names_a_line_and_a_drag_zooms(
 def test_a_click_on_a_line_leads_to_its_window_and_back_leads_to_the_star(
     address: str, chrome: sync_api.Browser
 ) -> None:
-    page = chrome.new_page(viewport={"width": 1280, "height": 720})
+    page = opened(chrome, viewport={"width": 1280, "height": 720})
     page.goto(f"{address}/?star=simulated:SIM13&snr=9&methods=wavelet&frame=rest")
     settled(page)
     figure = page.locator(".js-plotly-plot").first
@@ -173,7 +190,7 @@ def test_a_click_on_a_line_leads_to_its_window_and_back_leads_to_the_star(
     assert "/lines" not in page.url
 
     def arrived(name: str) -> None:
-        page.wait_for_url("**/lines**", timeout=20_000)
+        page.wait_for_url("**/lines**", timeout=PATIENCE)
         settled(page)
         first = page.locator(".js-plotly-plot .annotation-text").first
         assert first.text_content().startswith(f"▸ {name}")
@@ -184,7 +201,7 @@ def test_a_click_on_a_line_leads_to_its_window_and_back_leads_to_the_star(
     page.mouse.click(box["x"] + x, box["y"] + y)
     arrived("H alpha")
     page.get_by_role("link", name="Star").click()
-    page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length === 2", timeout=30_000)
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length === 2", timeout=PATIENCE)
     settled(page)
     assert "/lines" not in page.url, "one click is one way"
     windows = page.locator(".js-plotly-plot").nth(1)
@@ -199,15 +216,15 @@ def test_a_click_on_a_line_leads_to_its_window_and_back_leads_to_the_star(
 def test_an_upload_is_shown_and_a_bad_one_is_a_sentence(
     address: str, chrome: sync_api.Browser, tmp_path: Path
 ) -> None:
-    page = chrome.new_page(viewport={"width": 1280, "height": 720})
+    page = opened(chrome, viewport={"width": 1280, "height": 720})
     page.goto(address)
     settled(page)
     page.get_by_role("button", name="Upload").click()
     (tmp_path / "bad.fits").write_bytes(b"no FITS at all")
     files = [str(library.BUNDLED / "sim-02.fits.gz"), str(tmp_path / "bad.fits")]
     page.locator("input[type=file]").set_input_files(files)
-    page.wait_for_url("**star=upload**", timeout=15_000)
-    page.locator("[data-testid=stAlert]").wait_for(timeout=30_000)  # comes with the answers, after the link
+    page.wait_for_url("**star=upload**", timeout=PATIENCE)
+    page.locator("[data-testid=stAlert]").wait_for(timeout=PATIENCE)  # comes with the answers, after the link
     settled(page)
     assert page.locator("[data-testid=stAlert]").count() == 1
     assert "bad.fits" in page.locator("[data-testid=stAlert]").inner_text()
@@ -219,7 +236,7 @@ def test_an_upload_is_shown_and_a_bad_one_is_a_sentence(
 def test_an_upload_of_two_gigabytes_is_a_sentence_and_stays_where_it_is(
     address: str, chrome: sync_api.Browser, tmp_path: Path
 ) -> None:
-    page = chrome.new_page(viewport={"width": 1280, "height": 720})
+    page = opened(chrome, viewport={"width": 1280, "height": 720})
     page.goto(address)
     settled(page)
     star = page.url
@@ -227,14 +244,14 @@ def test_an_upload_of_two_gigabytes_is_a_sentence_and_stays_where_it_is(
         file.truncate(2 * 2**30)  # takes no room on disk
     page.get_by_role("button", name="Upload").click()
     page.locator("input[type=file]").set_input_files(str(tmp_path / "huge.fits"))
-    page.get_by_text("must be 64").wait_for(timeout=30_000)
+    page.get_by_text("must be 64").wait_for(timeout=PATIENCE)
     assert page.url == star
     assert page.locator(".js-plotly-plot").count() == 2
     page.close()
 
 
 def test_a_path_in_the_url_reads_nothing(address: str, chrome: sync_api.Browser) -> None:
-    page = chrome.new_page(viewport={"width": 1280, "height": 720})
+    page = opened(chrome, viewport={"width": 1280, "height": 720})
     page.goto(f"{address}/?star=/etc/passwd&folder=/etc")
     settled(page)
     assert "star that is not here" in page.locator("[data-testid=stAlert]").inner_text()
@@ -244,7 +261,7 @@ def test_a_path_in_the_url_reads_nothing(address: str, chrome: sync_api.Browser)
         assert box["y"] + box["height"] <= 720, "a bad link must not push the lines off the screen"
     page.get_by_role("link", name="Models and data").click()
     page.get_by_role("tab", name="What you see").click()
-    page.get_by_text("What it does not show").wait_for(timeout=10_000)
+    page.get_by_text("What it does not show").wait_for(timeout=PATIENCE)
     page.get_by_role("tab", name="Data and cache").click()
-    page.get_by_text("Folder: 1").wait_for(timeout=10_000)
+    page.get_by_text("Folder: 1").wait_for(timeout=PATIENCE)
     page.close()

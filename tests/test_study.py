@@ -17,6 +17,7 @@ from core.pipeline import METHODS, build, reconstruct
 from core.spectrum import Kernel, Samples
 from scripts import evaluate_maps, evaluate_study, study_pages, study_tables
 from scripts.evaluate_learning import seen, squares, with_weights
+from scripts.evaluate_survival import by_star
 from scripts.evaluate_survival import card as survival_card
 from scripts.judge_stars import simulated
 from scripts.pages import markdown
@@ -108,6 +109,15 @@ def test_survival_and_paint_are_told_apart():
     assert (row["kept_5_10"], row["kept_10_20"]) == (0.5, 1.0)
     assert row["painted"] == pytest.approx(0.1)
     assert row["false_lines"] == pytest.approx(1 / 3)
+    assert row["painted_err"] == 0  # one star: how far another one is, it cannot say
+
+
+def test_lines_of_one_star_are_not_told_for_independent(rng):
+    stars = np.repeat(np.arange(40), 4)
+    own = pd.Series(rng.normal(size=40)[stars], index=stars)  # all four lines of a star alike
+    lone = pd.Series(rng.normal(size=160), index=stars)
+    assert by_star(own, np.mean) == pytest.approx(1 / np.sqrt(40), rel=0.25)
+    assert by_star(lone, np.mean) == pytest.approx(1 / np.sqrt(160), rel=0.25)
 
 
 # ------------------------------------------------------------------------------------------------ noise maps
