@@ -179,10 +179,25 @@ def begin(stars: Mapping[str, Star], methods: Sequence[str], first: str | None) 
         session["seed"], session["air"], session["guidance"] = choice.seed, choice.air, choice.strength
         session["draws"], session["rest"] = choice.draws, choice.rest
         session[_SAID] = (choice, said)
+    elif "choice" in session:
+        _take_back(session["choice"])
     if session["star"] not in stars:
         session["star"] = first
     own = stars[session["star"]].own if session["star"] in stars else math.nan
     session["snr"] = session["wanted"] if session["wanted"] in steps(own, session["wanted"]) else OWN
+
+
+def _take_back(before: Choice) -> None:
+    """Put the bar back to the last run's choice where its lists fell back to what they would be without one.
+
+    Streamlit 1.67 has been seen to forget the lists that nobody had touched, star, methods and draws together, where a
+    slider moved while a fragment of the page looked how far an answer is; why, was not found. Methods that are all gone
+    in the same run as the star or the number of draws were not taken off by hand.
+    """
+    session = st.session_state
+    others = session["star"] != before.star or (session["draws"] != before.draws and session["draws"] == DRAWS[0])
+    if before.methods and not session["methods"] and others:
+        session["star"], session["methods"], session["draws"] = before.star, list(before.methods), before.draws
 
 
 def remember_snr() -> None:

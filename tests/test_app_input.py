@@ -292,3 +292,20 @@ def test_the_first_real_star_is_one_that_can_fall_and_is_still_good() -> None:
     assert first(math.nan) is None or first(math.nan) == "folder:nan"
     assert resources.default({"a": bundled, "folder:7": changed(real, key="folder:7", own=7.0)}) == "folder:7"
     assert not state.parse({}, {"folder:7": changed(real, key="folder:7", own=7.0)}, METHODS, "folder:7")[0].snr
+
+
+def test_lists_that_streamlit_forgot_are_taken_back_and_those_changed_by_hand_are_not() -> None:
+    app = healthy(opened(methods="wavelet,savgol", draws="16"))
+    star = app.session_state["star"]
+    app.session_state["methods"], app.session_state["draws"] = [], state.DRAWS[0]  # as it was seen to forget
+    healthy(app.run())
+    assert app.session_state["choice"].methods == ("savgol", "wavelet")
+    assert (app.session_state["star"], app.session_state["draws"]) == (star, 16)
+    app.multiselect(key="methods").set_value([])  # the control: by hand, alone
+    healthy(app.run())
+    assert app.session_state["choice"].methods == ()
+    app.multiselect(key="methods").set_value(["wavelet"])
+    app.selectbox(key="draws").set_value(state.DRAWS[0])
+    healthy(app.run())
+    assert app.session_state["choice"].methods == ("wavelet",)
+    assert app.session_state["choice"].draws == state.DRAWS[0]
