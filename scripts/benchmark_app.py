@@ -126,14 +126,22 @@ class Page:
 
 @dataclass
 class Report:
-    """What was measured, beside what is wanted."""
+    """What was measured, beside what is wanted; written to `table` row by row: what is broken off is not lost.
 
+    Args:
+        table: file, None: no file; about: further columns.
+    """
+
+    table: Path | None = None
+    about: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, what: str, measured: float, unit: str, wanted: float | None = None) -> None:
         """A row; without a figure that is wanted it is for information."""
         meets = "" if wanted is None else "yes" if measured < wanted else "NO"
         self.rows.append({"what": what, "wanted": wanted, "measured": round(measured, 3), "unit": unit, "meets": meets})
+        if self.table is not None:
+            pd.DataFrame(self.rows).assign(**self.about).to_csv(self.table, index=False)
         print(f"{what}: {measured:.3g} {unit}" + (f", wanted below {wanted:g}: {meets}" if meets else ""), flush=True)
 
 
@@ -266,7 +274,8 @@ def main(argv: list[str] | None = None) -> int:
     busy = os.getloadavg()[0]
     if busy > 0.5:
         print(f"others keep {busy:.1f} cores busy; the seconds want a quiet machine.", flush=True)
-    report = Report()
+    report = Report(given.table, {"load_before": round(busy, 2),
+                                  "hardware": f"{os.cpu_count()} cores, {platform.machine()}"})
     with tempfile.TemporaryDirectory() as cache, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER)
         with started(cache, browser) as (address, context):
@@ -276,7 +285,4 @@ def main(argv: list[str] | None = None) -> int:
         with started(cache, browser) as (address, context):
             restarted(report, address, context)
         browser.close()
-    table = pd.DataFrame(report.rows).assign(
-        load_before=round(busy, 2), hardware=f"{os.cpu_count()} cores, {platform.machine()}")
-    table.to_csv(given.table, index=False)
-    return int((table["meets"] == "NO").any())
+    return int(any(row["meets"] == "NO" for row in report.rows))
