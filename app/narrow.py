@@ -7,7 +7,6 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from app import study
 from app.shown import Look, called
 
 COOL = 4700.0  #: K; results/exact_kinds.csv names its kind of stars by it
@@ -16,6 +15,8 @@ _LIMIT = 1.3  # z2 from which it is said; with few draws a right posterior has 1
 
 @lru_cache(maxsize=1)
 def _kinds() -> pd.DataFrame:
+    from app import study  # here: with SciPy's statistics, which a first page does without
+
     table = pd.read_csv(study.RESULTS / "exact_kinds.csv")
     return table[table["kind"] == f"below {COOL:.0f} K"]
 

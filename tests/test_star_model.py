@@ -177,7 +177,7 @@ def test_the_start_with_its_nuisances_is_the_full_truth(simulator, rng):
             flux = model.physical(np.stack([theta, model.start(labels, rv)]))[:, MARGIN:-MARGIN]
             gap = np.abs(flux / stars.spectra.continuum[i] / stars.truth[i] - 1).max(axis=1)
             if source.reality is None:  # its factors are no part of theta
-                assert gap[0] < 1e-6  # the emulator ends in float32
+                assert gap[0] < 2e-5  # the emulator ends in float32: 7e-6 with AVX2 alone, below 1e-6 with AMX
             assert gap[1] > 1e-2  # the control: nuisances at their medians are no truth
 
 
