@@ -50,7 +50,9 @@ browser:
 
 test: lint browser
 	@# one thread a worker: two workers of two threads each on two cores only wait for each other
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not browser'
+	@# by itself: a browser, a server and a sampler are three already, and beside others a page took minutes
+	$(BIN)/python -m pytest -q -m browser
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
