@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from scripts.evaluate_judge import RESULTS, WORK, plan, run
+from scripts.exact_pages import of_the_mean
 from scripts.judge_stars import foremost, simulated
-from scripts.pages import DOCS, fill
+from scripts.pages import DOCS, fill, with_error
 from scripts.shares import inside
 from scripts.study_tables import resampled
 
@@ -42,12 +43,8 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
         stars of its rms over that of `noisy`, `wiener`, `mixture`), worst (the largest of a star over `noisy`), chi2
         (median star), pixels and EW (share inside 68 %, NaN of point estimates).
     """
+    rows = of_the_mean(rows)
     rms = rows[rows["quantity"] == "rms"].pivot_table(index="star", columns="method", values="mean", observed=True)
-    width = rows[rows["quantity"] == "width"].pivot_table(index="star", columns="method", values="mean", observed=True)
-    for method in rms.columns.intersection(width.columns):
-        n = rows.loc[(rows["method"] == method) & rows["quantity"].astype(str).str.startswith("flux:"), "n"].max()
-        if n > 1:
-            rms[method] = np.sqrt((rms[method] ** 2 - width[method].fillna(0.0) ** 2 / n).clip(lower=1e-12))
     out = []
     for method in [m for m in METHODS if m in rms]:
         mine = rows[rows["method"] == method]
@@ -71,8 +68,8 @@ def pages(table: pd.DataFrame) -> None:
     """The table in docs/results.md."""
     shown = pd.DataFrame({
         "method": table["method"], "stars": table["stars"], "rms [1e-4]": (1e4 * table["rms"]).round(1),
-        "chi2": table["chi2"].round(2), **{f"over {m}": [f"{v:.3f} +- {e:.3f}" for v, e in zip(
-            table[f"over_{m}"], table[f"over_{m}_err"], strict=True)] for m in ("noisy", "wiener", "mixture")},
+        "chi2": table["chi2"].round(2),
+        **{f"over {m}": with_error(table, f"over_{m}", 3) for m in ("noisy", "wiener", "mixture")},
         "worst over noisy": table["worst"].round(3),
         "pixels inside": table["pixels"].map(lambda v: "-" if pd.isna(v) else f"{v:.3f}"),
         "EW inside": table["EW"].map(lambda v: "-" if pd.isna(v) else f"{v:.3f}")})

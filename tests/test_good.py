@@ -13,7 +13,7 @@ def judged(method: str, rms: list[float], n: int, width: float) -> pd.DataFrame:
     """A judge's rows of three stars."""
     rows = []
     for star, value in enumerate(rms):
-        at = {"star": f"s{star}", "method": method, "snr": 200.0, "n": n}
+        at = {"sample": "simulated", "star": f"s{star}", "method": method, "snr": 200.0, "n": n}
         extra = value**2 + (width**2 / n if n > 1 else 0.0)
         rows += [at | {"quantity": "rms", "mean": np.sqrt(extra)}, at | {"quantity": "width", "mean": width},
                  at | {"quantity": "chi2", "mean": 1.0}]
